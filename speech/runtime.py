@@ -1,0 +1,27 @@
+"""One way to open an ONNX model on the processor, for every stage that has one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnxruntime as ort
+
+from speech.interfaces import SpeechError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def onnx_session(path: Path, threads: int) -> ort.InferenceSession:
+    """A CPU session for the model at `path`. Raises SpeechError where it does not load."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads that spin between calls would take the cores from the language model.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own unnamed classes
+        msg = f"expected an ONNX model at {path}: {error}"
+        raise SpeechError(msg) from error
