@@ -222,6 +222,7 @@ class Apologise:
     """Instead of a reply: say that the caller was not understood."""
 
     reply: int
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -493,11 +494,9 @@ class TurnManager:
         self.turn = None
         if not self.policy.create_response:
             return [*commands, *self._answer_request()]
-        self._requested = None
-        self._replies += 1
-        self.reply = Reply(self._replies, Phase.LIVE)
+        started = self._start(Phase.LIVE)
         self._enter(State.REPLY)
-        return [*commands, Apologise(self._replies)]
+        return [*commands, Apologise(started.reply, started.request)]
 
     def _discard(self, reason: str) -> list[Command]:
         commands: list[Command] = [*self._drop(), DiscardTurn(self._turn.number, reason)]

@@ -1,0 +1,323 @@
+"""The assistant's side of one turn: tokens, clauses, speech, paced delivery (step 5).
+
+Two tasks and a timer hand work on, each waiting when the next is far enough ahead:
+
+    _generate: language model -> clauses    _speak: clauses -> audio    _pump: audio -> client
+
+A reply may run before it is published. It then prepares its first clause's audio and stops
+there, unseen: publishing it only starts the pump, dropping it leaves no trace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from assistant.clauses import ClauseCutter
+from assistant.heard import HeardLedger
+from assistant.playback import Playback
+from assistant.voice import Mouth
+from assistant.wire.realtime import new_id
+from assistant.wire.response import ResponseStream
+from llm.interfaces import Finished, LanguageModelError, ReplyPart, TextDelta, ToolCall
+from speech.interfaces import SpeechError
+
+_CLAUSES_AHEAD = 3
+"""Clauses written but not yet spoken; the language model waits beyond that."""
+_SECONDS_AHEAD = 10.0
+"""Audio spoken but not yet delivered; the synthesiser waits beyond that."""
+
+
+class ReplyOwner(Protocol):
+    """What a reply needs of its session."""
+
+    def send(self, events: list[dict[str, Any]]) -> None: ...
+
+    def message_begins(self, reply: Reply) -> str:
+        """Add reply.item_id to the conversation; answers the previous item's id."""
+
+    def tool_called(self, reply: Reply, item_id: str, call: ToolCall) -> str:
+        """Add the call to the conversation; answers the previous item's id."""
+
+    def reply_failed(self, reply: Reply, error: Exception) -> str:
+        """Log and report the error; answers the sentence that says so to the caller."""
+
+    def reply_delivered(self, reply: Reply) -> None:
+        """Everything is sent; the client has seen response.done."""
+
+    def reply_finished(self, reply: Reply) -> None:
+        """The last sample has been heard."""
+
+
+@dataclass
+class Timing:
+    """When things happened, in loop seconds; 0 until they do."""
+
+    speech_end: float = 0.0
+    recognition: float = 0.0
+    """Seconds that the final recognition took."""
+    started: float = 0.0
+    first_token: float = 0.0
+    first_clause: float = 0.0
+    first_audio: float = 0.0
+    published: float = 0.0
+    first_sent: float = 0.0
+
+    def milliseconds(self) -> dict[str, int]:
+        """The parts of voice-to-voice latency. Speculation makes them overlap."""
+        spans = {
+            "endpointing": (self.speech_end, self.published),
+            "first_token": (self.started, self.first_token),
+            "first_clause": (self.first_token, self.first_clause),
+            "tts": (self.first_clause, self.first_audio),
+            "delivery": (self.published, self.first_sent),
+            "total": (self.speech_end, self.first_sent),
+        }
+        parts = {name: round(1000 * (b - a)) for name, (a, b) in spans.items() if a and b}
+        return {**parts, "asr": round(1000 * self.recognition)}
+
+
+class Reply:
+    """One response, from its first token to its last audible sample."""
+
+    def __init__(
+        self,
+        number: int,
+        stream: ResponseStream,
+        source: AsyncGenerator[ReplyPart, None],
+        mouth: Mouth | None,
+        owner: ReplyOwner,
+        lead: float,
+    ) -> None:
+        """`mouth` speaks the reply; None: it is text only. `lead` is in seconds."""
+        self.number = number
+        self.item_id = new_id("item")
+        self.text = ""
+        """What the client was sent of it so far."""
+        self.timing = Timing()
+        self.ledger = HeardLedger()
+        self.playback = Playback(mouth.rate, lead=lead) if mouth else None
+        self.done = False
+        """response.done went out."""
+        self._stream, self._source, self._mouth, self._owner = stream, source, mouth, owner
+        self._loop = asyncio.get_running_loop()
+        self._clauses: asyncio.Queue[str | None] = asyncio.Queue(_CLAUSES_AHEAD)
+        self._captions: deque[tuple[int, str]] = deque()
+        """(first sample, clause) of what is spoken but not yet delivered."""
+        self._calls: list[ToolCall] = []
+        self._usage = Finished("stop")
+        self._error: Exception | None = None
+        self._published = asyncio.Event()
+        self._space = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- what the session does with it ----------------------------------------------------
+
+    def start(self) -> None:
+        self.timing.started = self._loop.time()
+        self._task = asyncio.create_task(self._run(), name=f"reply {self.number}")
+
+    def publish(self) -> None:
+        """The turn is committed: from here on the client sees the response."""
+        self.timing.published = self._loop.time()
+        self._owner.send(self._stream.created())
+        self._published.set()
+        self._pump()
+
+    def hold(self) -> None:
+        if self.playback:
+            self.playback.hold(self._loop.time())
+
+    def resume(self) -> None:
+        if self.playback:
+            self.playback.resume(self._loop.time())
+            self._pump()
+
+    def cancel(self, reason: str) -> None:
+        """Stop at once; the client is told unless the response is done or was never seen."""
+        self._stop()
+        if self._published.is_set() and not self.done:
+            self._end("cancelled", reason)
+
+    async def wait_stopped(self) -> None:
+        """Until its tasks are gone and the language model is free."""
+        if self._task:
+            await asyncio.wait([self._task])
+
+    def heard_samples(self) -> int:
+        return self.playback.heard(self._loop.time()) if self.playback else 0
+
+    @property
+    def interrupted_early(self) -> bool:
+        """Whether some of it has not been heard by now."""
+        return self.playback is not None and self.heard_samples() < self.ledger.samples
+
+    # --- tokens to clauses ----------------------------------------------------------------
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._generate())
+            group.create_task(self._speak(self._mouth) if self._mouth else self._write())
+
+    async def _generate(self) -> None:
+        cutter = ClauseCutter()
+        cut = cutter.push if self._mouth else lambda text: [text]
+        try:
+            async with aclosing(self._source) as parts:
+                async for part in parts:
+                    match part:
+                        case TextDelta(text):
+                            self.timing.first_token = self.timing.first_token or self._loop.time()
+                            for clause in cut(text):
+                                await self._hand_on(clause)
+                        case ToolCall():
+                            self._calls.append(part)
+                        case Finished():
+                            self._usage = part
+        except LanguageModelError as error:
+            self._error = error
+            await self._hand_on(" " + self._owner.reply_failed(self, error))
+        for clause in cutter.flush():
+            await self._hand_on(clause)
+        await self._clauses.put(None)
+
+    async def _hand_on(self, clause: str) -> None:
+        self.timing.first_clause = self.timing.first_clause or self._loop.time()
+        await self._clauses.put(clause)
+
+    # --- clauses to audio, or to text -----------------------------------------------------
+
+    async def _speak(self, mouth: Mouth) -> None:
+        playback = self.playback
+        assert playback is not None
+        samples = 0
+        while (clause := await self._clauses.get()) is not None:
+            try:
+                speech = await mouth.say(clause)
+            except SpeechError as error:
+                # The text still reaches the captions; the next clause may be speakable.
+                if self._error is None:
+                    self._owner.reply_failed(self, error)
+                self._error = error
+                self._captions.append((samples, clause))
+                continue
+            self.timing.first_audio = self.timing.first_audio or self._loop.time()
+            self._captions.append((samples, clause))
+            self.ledger.say(clause, len(speech.pcm), speech.marks)
+            samples += len(speech.pcm)
+            playback.add(speech.pcm)
+            self._pump()
+            await self._published.wait()
+            await self._wait_for_space(playback)
+        await self._published.wait()
+        playback.finish()
+        self._pump()
+
+    async def _wait_for_space(self, playback: Playback) -> None:
+        while self.ledger.samples - playback.sent > _SECONDS_AHEAD * playback.rate:
+            self._space.clear()
+            await self._space.wait()
+
+    async def _write(self) -> None:
+        await self._published.wait()
+        while (text := await self._clauses.get()) is not None:
+            self._begin_message()
+            self.text += text
+            self._owner.send(self._stream.text(text))
+        self._complete()
+
+    # --- audio to the client --------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Send what is due, and come back when more is."""
+        playback = self.playback
+        if playback is None or not self._published.is_set() or self.done:
+            return
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        pcm = playback.due(self._loop.time())
+        if len(pcm) and self._mouth:
+            self._begin_message()
+            self._caption(playback.sent - len(pcm), playback.sent)
+            self._owner.send(self._stream.audio(self._mouth.encode(pcm)))
+            self._space.set()
+        if playback.all_sent:
+            self._caption(playback.sent, playback.sent + 1)
+            self._complete()
+            return
+        when = playback.timer()
+        if when is not None:
+            self._timer = self._loop.call_at(when, self._pump)
+
+    def _caption(self, first: int, end: int) -> None:
+        """The words of a clause go out just before its first sample."""
+        del first
+        while self._captions and self._captions[0][0] < end:
+            clause = self._captions.popleft()[1]
+            self._begin_message()
+            self.text += clause
+            self._owner.send(self._stream.transcript(clause))
+
+    def _begin_message(self) -> None:
+        if self.timing.first_sent:
+            return
+        self.timing.first_sent = self._loop.time()
+        previous = self._owner.message_begins(self)
+        modality = "audio" if self._mouth else "text"
+        self._owner.send(self._stream.start_message(self.item_id, previous, modality))
+
+    # --- the end --------------------------------------------------------------------------
+
+    def _complete(self) -> None:
+        if self._error is not None:
+            self._end("failed", "")
+        elif self._usage.reason == "length":
+            self._end("incomplete", "max_output_tokens")
+        else:
+            self._end("completed", "")
+        self._owner.reply_delivered(self)
+        drained = self.playback.drained_at() if self.playback else None
+        self._timer = self._loop.call_at(
+            drained or self._loop.time(), self._owner.reply_finished, self
+        )
+
+    def _end(self, status: str, reason: str) -> None:
+        self.done = True
+        stream, events = self._stream, []
+        if self.timing.first_sent:
+            events += stream.finish_message(
+                self.text, "completed" if status == "completed" else "incomplete"
+            )
+        if status in ("completed", "incomplete"):
+            for call in self._calls:
+                item_id = new_id("item")
+                previous = self._owner.tool_called(self, item_id, call)
+                events += stream.function_call(
+                    item_id, call.id, call.name, call.arguments, previous
+                )
+        error = None
+        if self._error is not None:
+            error = {"type": "server_error", "code": "engine_failed"}
+        usage = self._usage
+        events += stream.done(
+            status,
+            reason,
+            error=error,
+            input_tokens=usage.input_tokens,
+            cached_tokens=usage.cached_tokens,
+            output_tokens=usage.output_tokens,
+        )
+        self._owner.send(events)
+
+    def _stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None

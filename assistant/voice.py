@@ -1,0 +1,56 @@
+"""Clauses to audio in the client's format: synthesis, resampling, encoding."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+
+from assistant.engines import Engines
+from assistant.wire.settings import AudioFormat
+from speech.audio import alaw_encode, ulaw_encode
+from speech.interfaces import Mark, Pcm, Speech
+
+
+class Mouth:
+    """One reply's voice: a synthesiser, a voice of it, and the client's audio format."""
+
+    def __init__(self, engines: Engines, output: AudioFormat, *, voice: str, speed: float) -> None:
+        self._engines, self._format = engines, output
+        self._voice, self._speed = voice, speed
+        self.rate = output.rate
+
+    async def say(self, clause: str) -> Speech:
+        """The clause as speech at self.rate; empty where nothing in it can be said.
+
+        Raises SpeechError."""
+        return await self._engines.run("tts", lambda: self._synthesize(clause))
+
+    def encode(self, pcm: Pcm) -> bytes:
+        match self._format.name:
+            case "audio/pcmu":
+                return ulaw_encode(pcm)
+            case "audio/pcma":
+                return alaw_encode(pcm)
+            case _:
+                return pcm.astype("<i2", copy=False).tobytes()
+
+    def _synthesize(self, clause: str) -> Speech:
+        synthesizer = self._engines.synthesizer
+        pieces = list(synthesizer.synthesize(clause, voice=self._voice, speed=self._speed))
+        if not pieces:
+            return Speech(np.empty(0, np.int16))
+        pcm = np.concatenate([piece.pcm for piece in pieces])
+        marks, chars, samples = [], 0, 0
+        for piece in pieces:
+            marks += [Mark(chars + m.chars, samples + m.samples) for m in piece.marks]
+            chars = marks[-1].chars if marks else 0
+            samples += len(piece.pcm)
+        return _resampled(Speech(pcm, tuple(marks)), synthesizer.sample_rate, self.rate)
+
+
+def _resampled(speech: Speech, rate: int, to: int) -> Speech:
+    if rate == to or not len(speech.pcm):
+        return speech
+    pcm: Pcm = soxr.resample(speech.pcm, rate, to, quality="HQ")
+    marks = tuple(Mark(m.chars, m.samples * to // rate) for m in speech.marks)
+    return Speech(pcm, marks)
