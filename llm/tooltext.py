@@ -1,0 +1,95 @@
+"""Tool calls that a model wrote as plain text.
+
+Small models do not keep to their own chat template: Qwen2.5-Coder writes a bare or fenced JSON
+object, with its outer braces doubled as its template's example has them, where `<tool_call>` is
+asked for. A line that cannot be such a call is never held back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import secrets
+
+from llm.interfaces import ToolCall
+
+_WRAPPERS = ("", "<tool_call>", "<tools>", "```", "```json", "```tool_call", "```xml<tool_call>")
+_OBJECTS = ("{", "{{", "[{")
+_KEYS = ('"name":', '"arguments":', '"function":', '"type":"function"')
+_OPENINGS = tuple("".join(parts) for parts in itertools.product(_WRAPPERS, _OBJECTS, _KEYS))
+_CLOSING_TAGS = ("</tool_call>", "</tools>")
+_CLOSINGS = re.compile(r"(?:\s|[}\],]|```|</\w+>)+")
+
+
+def new_call_id() -> str:
+    return f"call_{secrets.token_hex(8)}"
+
+
+class ToolTextParser:
+    """Splits a streamed reply into text to pass on at once and calls of the tools in `names`."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+        self._held = ""
+        self._line_start = True
+
+    def feed(self, text: str) -> str:
+        """Take the next piece of the reply; gives the text that is certainly not a call."""
+        self._held += text
+        passed = []
+        while self._held:
+            if self._line_start and _may_be_call(self._held):
+                break
+            line, newline, self._held = self._held.partition("\n")
+            passed.append(line + newline)
+            self._line_start = bool(newline)
+        return "".join(passed)
+
+    def complete(self) -> bool:
+        """Whether a call was read and prose follows it: nothing more is worth generating."""
+        calls, rest = _parse(self._held, self._names)
+        unfinished_tag = any(tag.startswith(rest) for tag in _CLOSING_TAGS)
+        return bool(calls) and not unfinished_tag and not _may_be_call(rest)
+
+    def finish(self) -> tuple[str, list[ToolCall]]:
+        """The reply is over: the calls in it, or the held text where there were none."""
+        calls, _ = _parse(self._held, self._names)
+        return ("" if calls else self._held), calls
+
+
+def _may_be_call(text: str) -> bool:
+    compact = re.sub(r"\s+", "", text)
+    return any(o.startswith(compact) or compact.startswith(o) for o in _OPENINGS)
+
+
+def _parse(text: str, names: frozenset[str]) -> tuple[list[ToolCall], str]:
+    """The calls in `text`, and what follows the last of them and its closing marks."""
+    decoder = json.JSONDecoder()
+    calls: list[ToolCall] = []
+    position = end = 0
+    while (position := text.find("{", position)) >= 0:
+        try:
+            found, after = decoder.raw_decode(text, position)
+        except ValueError:
+            position += 1
+            continue
+        call = as_call(found, names)
+        if call is not None:
+            calls.append(call)
+            end = after
+        position = after
+    return calls, _CLOSINGS.sub("", text[end:], count=1) if calls else text
+
+
+def as_call(found: object, names: frozenset[str]) -> ToolCall | None:
+    """A decoded JSON object as a call of one of `names`, in any of the spellings in use."""
+    if not isinstance(found, dict):
+        return None
+    inner = found.get("function", found)
+    if not isinstance(inner, dict) or inner.get("name") not in names:
+        return None
+    arguments = inner.get("arguments", inner.get("parameters", {}))
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(new_call_id(), inner["name"], arguments)
