@@ -4,7 +4,7 @@ Whisper was trained on 30 s windows, and padding to them is most of the cost of 
 Here the encoder sees the speech plus about a second. Without its long silence the decoder tends
 to say everything again and again, so it is asked for timestamps: what starts after the
 audio's end was never said (WER on short turns 61 % without, 4 % with). What still loops is
-decoded once more over the full window.
+decoded again with more context, in the end over the full window.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ _WINDOW = 30.0
 """Seconds that the encoder was trained on, and can take."""
 _TAIL = 1.0
 """Seconds of silence added after the speech."""
-_FLOOR = 2.5
-"""Seconds of context below which even timestamps do not stop the loops."""
+_CONTEXTS = (4.0, 8.0, 30.0)
+"""Least seconds of context: under 4 even timestamps do not stop the loops of tiny.en, and what
+loops is decoded again with more."""
 _SHORTEST = 0.1
 """Seconds of audio that cannot hold a word."""
 _QUIET = 1e-3
@@ -59,6 +60,7 @@ class _Decoded:
     """Mean log probability of a token."""
     no_speech: float
     loops: bool
+    """Whether the text looks repeated by the decoder; a caller may say no, no, no, too."""
 
 
 def compression(text: str) -> float:
@@ -79,13 +81,13 @@ def once(text: str) -> str:
 
 
 def repeats(text: str) -> bool:
-    """Whether `text` is one phrase said three times or more, or otherwise loops."""
+    """Whether `text` ends in a phrase said three times or more, or otherwise loops."""
     words = re.findall(r"\w+", text.lower())
     for size in range(1, len(words) // 3 + 1):
         tail = words[-3 * size :]
-        if size * 3 >= 4 and tail == tail[:size] * 3:
+        if tail == tail[:size] * 3:
             return True
-    return compression(text) > 2.4 or (len(words) > 4 and len(set(words)) == 1)
+    return compression(text) > 2.4
 
 
 class WhisperRecognizer:
@@ -131,14 +133,15 @@ class WhisperRecognizer:
         seconds = len(audio) / RATE
         if seconds < _SHORTEST or np.abs(audio).max() < _QUIET:
             return Transcript("", language=language or "en")
-        encoded = self._encode(audio, max(_FLOOR, seconds + _TAIL))
-        spoken = language or self._detect(encoded)
-        tokenizer = self._tokenizer(spoken)
+        encoded = self._encode(audio, max(_CONTEXTS[0], seconds + _TAIL))
+        tokenizer = self._tokenizer(language or self._detect(encoded))
         result = self._decode(encoded, tokenizer, seconds, context)
-        if result.loops:
-            encoded = self._encode(audio, _WINDOW)
+        for least in _CONTEXTS[1:]:
+            if not result.loops:
+                break
+            encoded = self._encode(audio, max(least, seconds + _TAIL))
             result = self._decode(encoded, tokenizer, seconds, context)
-        if not result.text or result.loops or _unsaid(result):
+        if _unsaid(result):
             return Transcript("", language=tokenizer.language_code, confidence=0.0)
         words = self._align(encoded, tokenizer, result, seconds) if word_times else ()
         confidence = math.exp(min(0.0, result.score))
@@ -180,15 +183,14 @@ class WhisperRecognizer:
             return_scores=True,
             return_no_speech_prob=True,
         )
-        ids, full = output.sequences_ids[0], len(output.sequences_ids[0]) + len(prompt) >= limit
-        kept = _within(ids, tokenizer, seconds)
+        kept = _within(output.sequences_ids[0], tokenizer, seconds)
         text = once(tokenizer.decode(list(kept)).strip())
         return _Decoded(
             ids=kept,
             text=text,
             score=output.scores[0],
             no_speech=output.no_speech_prob,
-            loops=repeats(text) or (full and len(kept) > limit - len(prompt) - 4),
+            loops=repeats(text),
         )
 
     def _align(
@@ -230,7 +232,8 @@ def _within(ids: list[int], tokenizer: Tokenizer, seconds: float) -> tuple[int, 
 
 def _unsaid(result: _Decoded) -> bool:
     """Whether the text is what Whisper makes of silence and noise."""
-    if result.no_speech > 0.4 and result.score < -1.0:
+    # One clear word scores as low as -1.4: most of its tokens are timestamps.
+    if result.no_speech > 0.45 and result.score < -1.45:
         return True
     plain = re.sub(r"[^\w\s]", "", result.text.lower()).strip()
     return not plain or (plain in _PHANTOMS and (result.no_speech > 0.45 or result.score < -0.7))

@@ -12,16 +12,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def onnx_session(path: Path, threads: int) -> ort.InferenceSession:
-    """A CPU session for the model at `path`. Raises SpeechError where it does not load."""
+def onnx_session(model: Path | bytes, threads: int) -> ort.InferenceSession:
+    """A CPU session for `model`, a file or its content. Raises SpeechError where it does not load."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Threads that spin between calls would take the cores from the language model.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    source = model if isinstance(model, bytes) else str(model)
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own unnamed classes
-        msg = f"expected an ONNX model at {path}: {error}"
+        msg = f"expected an ONNX model, got {source[:200]!r}: {error}"
         raise SpeechError(msg) from error
