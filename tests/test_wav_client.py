@@ -1,0 +1,127 @@
+"""The recorded caller: its loudspeaker, its clock, and a call with a scripted server."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from websockets.asyncio.server import ServerConnection, serve
+
+from assistant.clients.caller import demo, questions
+from assistant.clients.timeline import save, turns
+from assistant.clients.wav import RATE, CallError, Loudspeaker, WavCaller, load
+
+LOUD = np.full(RATE // 20, 9000, np.int16)
+
+
+def test_the_loudspeaker_queues_what_comes_early_and_notes_what_comes_late() -> None:
+    speaker = Loudspeaker()
+    speaker.play("a", np.ones(100, np.int16), now=1000)
+    speaker.play("a", np.ones(100, np.int16), now=1010)
+    assert [p.start for p in speaker.played] == [1000, 1100]
+    assert speaker.gaps == []
+    speaker.play("a", np.ones(100, np.int16), now=1300)
+    assert speaker.gaps == [(1200 / RATE, 100 / RATE)]
+    speaker.play("b", np.ones(100, np.int16), now=5000)
+    assert len(speaker.gaps) == 1, "silence between replies is no gap"
+
+
+def test_a_flush_keeps_what_was_played_of_the_item() -> None:
+    speaker = Loudspeaker()
+    speaker.play("a", np.ones(100, np.int16), now=0)
+    speaker.play("a", np.ones(100, np.int16), now=0)
+    assert speaker.flush(150) == ("a", 150)
+    assert speaker.end == 150
+    assert speaker.flush(160) is None
+
+
+async def answer(socket: ServerConnection) -> None:
+    """One reply to the first sound, cut off at once; then what was heard, on request."""
+
+    async def send(kind: str, **fields: object) -> None:
+        await socket.send(json.dumps({"type": kind, **fields}))
+
+    await send("session.created")
+    replied = False
+    async for raw in socket:
+        event = json.loads(raw)
+        match event["type"]:
+            case "session.update":
+                await send("session.updated", session=event["session"])
+            case "input_audio_buffer.append" if not replied:
+                if not any(base64.b64decode(event["audio"])):
+                    continue
+                replied = True
+                audio = base64.b64encode(LOUD.astype("<i2").tobytes()).decode()
+                await send("conversation.item.input_audio_transcription.completed", transcript="Hi")
+                await send("response.output_audio.delta", item_id="r1", delta=audio)
+                await send(
+                    "response.output_audio_transcript.done", item_id="r1", transcript="Yo ho"
+                )
+                await send("input_audio_buffer.speech_started")
+            case "conversation.item.truncate":
+                assert event["audio_end_ms"] < 50
+                await send(
+                    "response.done",
+                    response={
+                        "status": "cancelled",
+                        "output": [{"id": "r1"}],
+                        "conch": {"timing_ms": {"tts": 40}},
+                    },
+                )
+            case "conversation.item.retrieve":
+                item = {"id": "r1", "content": [{"type": "output_audio", "transcript": "Yo"}]}
+                await send("conversation.item.retrieved", item=item)
+            case "bye":
+                return
+
+
+@asynccontextmanager
+async def scripted() -> AsyncIterator[str]:
+    async with serve(answer, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/realtime"
+
+
+@pytest.mark.asyncio
+async def test_a_call_is_recorded_with_its_turns_and_times(tmp_path: Path) -> None:
+    async with scripted() as url, WavCaller(url) as caller:
+        utterance = caller.say(np.concatenate([LOUD[:480], np.zeros(4800, np.int16)]))
+        await caller.wait_for("response.done", 2)
+        await utterance.said.wait()
+        found = await turns(caller)
+        with pytest.raises(CallError, match="expected response.done within"):
+            await caller.wait_for("response.done", 0.01)
+        await caller.send({"type": "bye"})
+        with pytest.raises(CallError, match="the server closed the call"):
+            await caller.wait_for("response.created", 2)
+    assert utterance.end == pytest.approx(utterance.start + 0.02)
+    (turn,) = found
+    assert (turn.caller, turn.reply, turn.heard, turn.status) == ("Hi", "Yo ho", "Yo", "cancelled")
+    assert turn.timing_ms == {"tts": 40}
+    assert turn.latency is not None
+    assert 0 <= turn.latency < 0.5
+    assert turn.played < 0.05
+    save(caller, found, tmp_path / "call.wav", tmp_path / "call.json")
+    audio, rate = soundfile.read(tmp_path / "call.wav")
+    assert (rate, audio.shape[1]) == (RATE, 2)
+    document = json.loads((tmp_path / "call.json").read_text())
+    assert document["turns"][0]["latency"] == turn.latency
+    assert document["utterances"] == [{"start": utterance.start, "end": utterance.end}]
+
+
+def test_every_line_of_the_recorded_callers_is_there() -> None:
+    lines = [*questions(), *demo().values()]
+    assert len({line.name for line in questions()}) >= 10
+    assert len({line.voice for line in questions()}) >= 3
+    assert all(0.5 < soundfile.info(line.path).duration < 10 for line in lines)
+
+
+def test_a_missing_recording_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CallError, match="nothing.wav"):
+        load(tmp_path / "nothing.wav")
