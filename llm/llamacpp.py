@@ -16,8 +16,10 @@ import asyncio
 import http.client
 import json
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,9 +37,9 @@ from llm.interfaces import (
     TextDelta,
     ToolCall,
 )
-from llm.streaming import BlockingStream
+from llm.streaming import BlockingStream, Receive, Work
 from llm.tooltext import ToolTextParser, as_call
-from llm.wire import Json, ToolCallDeltas, encode_message, encode_prompt
+from llm.wire import Json, ToolCallDeltas, encode_prompt
 
 BATCH = 16
 _END = "\u27eaend\u27eb"
@@ -73,14 +75,14 @@ class LlamaCppEngine:
     def release(self, slot: int) -> None:
         self._free.add(slot)
 
-    def stream(self, work: Callable[[Callable[[Any], bool]], None]) -> BlockingStream:
+    def stream(self, work: Work) -> BlockingStream:
         return BlockingStream(self._executor, work)
 
-    def chat(self, request: Json, receive: Callable[[Any], bool]) -> None:
+    def chat(self, request: Json, receive: Receive) -> None:
         """Blocks; `receive` gets each chunk and stops the generation by returning True."""
         self._server.handle_chat_completions(request, receive)
 
-    def complete(self, request: Json, receive: Callable[[Any], bool]) -> None:
+    def complete(self, request: Json, receive: Receive) -> None:
         self._server.handle_completions(request, receive)
 
     def render(self, request: Json) -> str:
@@ -108,7 +110,7 @@ class LlamaCppModel:
     async def prefill(self, prompt: Prompt) -> None:
         request = encode_prompt(_marked(prompt))
 
-        def work(receive: Callable[[Any], bool]) -> None:
+        def work(receive: Receive) -> None:
             text, found, _ = self._engine.render(request).rpartition(_END)
             if found:
                 self._engine.complete(self._request(prompt=text, n_predict=0), receive)
@@ -129,11 +131,9 @@ class LlamaCppModel:
             parts = self._forced_call(prompt, sampling)
         else:
             parts = self._chat(prompt, sampling, names if prompt.tool_choice == "auto" else None)
-        try:
+        async with aclosing(parts):
             async for part in parts:
                 yield part
-        finally:
-            await parts.aclose()
 
     async def close(self) -> None:
         if self._stream is not None:
@@ -142,7 +142,7 @@ class LlamaCppModel:
             self._engine.release(self._slot)
             self._slot = None
 
-    async def _start(self, work: Callable[[Callable[[Any], bool]], None]) -> BlockingStream:
+    async def _start(self, work: Work) -> BlockingStream:
         if self._slot is None:
             raise LanguageModelError("the call is closed: its slot belongs to the engine again")
         if self._stream is not None:
@@ -180,6 +180,12 @@ class LlamaCppModel:
                     break
         finally:
             await stream.stop()
+        if reading.mentioned:
+            call = replace(prompt, tool_choice=reading.mentioned)
+            async with aclosing(self._forced_call(call, sampling)) as parts:
+                async for part in parts:
+                    yield part
+            return
         for part in reading.finish():
             yield part
 
@@ -194,10 +200,10 @@ class LlamaCppModel:
             temperature=sampling.temperature,
         )
 
-        def work(receive: Callable[[Any], bool]) -> None:
+        def work(receive: Receive) -> None:
             self._engine.complete({**request, "prompt": self._engine.render(template)}, receive)
 
-        written, last = "", {}
+        written, last = "", Json()
         stream = await self._start(work)
         try:
             async for chunk in stream:
@@ -220,6 +226,7 @@ class _ChatReading:
 
     def __init__(self, names: frozenset[str] | None) -> None:
         self.over = False
+        self.mentioned = ""
         self._parser = ToolTextParser(names) if names else None
         self._deltas = ToolCallDeltas()
         self._last: Json = {}
@@ -229,7 +236,7 @@ class _ChatReading:
     def feed(self, chunk: Json) -> str:
         """The text that may be passed on."""
         self._last = chunk
-        choice = next(iter(chunk.get("choices", ())), {})
+        choice: Json = next(iter(chunk.get("choices", ())), {})
         self._reason = choice.get("finish_reason") or self._reason
         delta = choice.get("delta", {})
         self._deltas.add(delta.get("tool_calls") or [])
@@ -237,7 +244,8 @@ class _ChatReading:
         if self._parser is None or not text:
             return text
         text = self._parser.feed(text)
-        self.over = self._parser.complete()
+        self.mentioned = self._parser.mentioned
+        self.over = bool(self.mentioned) or self._parser.complete()
         return text
 
     def finish(self) -> list[ReplyPart]:

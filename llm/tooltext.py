@@ -2,7 +2,8 @@
 
 Small models do not keep to their own chat template: Qwen2.5-Coder writes a bare or fenced JSON
 object, with its outer braces doubled as its template's example has them, where `<tool_call>` is
-asked for. A line that cannot be such a call is never held back.
+asked for, or talks about the tool ("you can call the `get_weather` function"). A line that
+cannot be such a call is never held back.
 """
 
 from __future__ import annotations
@@ -31,11 +32,17 @@ class ToolTextParser:
 
     def __init__(self, names: frozenset[str]) -> None:
         self._names = names
+        self._mention = re.compile(f"`({'|'.join(map(re.escape, names))})(?=\\W)")
         self._held = ""
         self._line_start = True
+        self._quote = ""
+        self.mentioned = ""
+        """The tool that the reply talks about instead of calling it."""
 
     def feed(self, text: str) -> str:
         """Take the next piece of the reply; gives the text that is certainly not a call."""
+        if self.mentioned:
+            return ""
         self._held += text
         passed = []
         while self._held:
@@ -44,7 +51,7 @@ class ToolTextParser:
             line, newline, self._held = self._held.partition("\n")
             passed.append(line + newline)
             self._line_start = bool(newline)
-        return "".join(passed)
+        return self._before_mention(self._quote + "".join(passed))
 
     def complete(self) -> bool:
         """Whether a call was read and prose follows it: nothing more is worth generating."""
@@ -55,7 +62,17 @@ class ToolTextParser:
     def finish(self) -> tuple[str, list[ToolCall]]:
         """The reply is over: the calls in it, or the held text where there were none."""
         calls, _ = _parse(self._held, self._names)
-        return ("" if calls else self._held), calls
+        return ("" if calls else self._quote + self._held), calls
+
+    def _before_mention(self, text: str) -> str:
+        """`text` up to a tool's name in backticks; what may be one waits for its end."""
+        if found := self._mention.search(text):
+            self.mentioned, self._quote = found[1], ""
+            return text[: found.start()]
+        before, tick, quoted = text.rpartition("`")
+        waits = bool(tick) and any(name.startswith(quoted) for name in self._names)
+        self._quote = tick + quoted if waits else ""
+        return before if waits else text
 
 
 def _may_be_call(text: str) -> bool:
