@@ -20,7 +20,7 @@ from assistant.wire.errors import WireError
 Event = dict[str, Any]
 
 
-class _Client(Struct, frozen=True, kw_only=True, tag_field="type"):
+class _Client(Struct, kw_only=True, tag_field="type"):
     event_id: str = ""
 
 
@@ -94,7 +94,7 @@ ClientEvent = (
     | PlaybackAck
 )
 
-_DECODER = msgspec.json.Decoder(ClientEvent)
+_DECODER: msgspec.json.Decoder[ClientEvent] = msgspec.json.Decoder(ClientEvent)
 _ENCODER = msgspec.json.Encoder()
 _TYPES = [kind.__struct_config__.tag for kind in ClientEvent.__args__]
 

@@ -1,0 +1,242 @@
+"""The conversation: its items in order, and what of them goes to the language model.
+
+An assistant message keeps all that was generated and what was heard of it; the model is only
+told what was heard. No audio is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from assistant.wire.errors import WireError
+from assistant.wire.realtime import new_id
+from llm.interfaces import Message, ToolCall
+
+Json = dict[str, Any]
+
+INTERRUPTED = " [interrupted by the caller here]"
+"""Follows what was heard of a reply, so that the model can go on or change the subject."""
+
+
+@dataclass
+class Item:
+    """One message, function call or function call's output, with its wire form."""
+
+    id: str
+    wire: Json
+    """GA item without its id and status."""
+    heard: str | None = None
+    """Of an assistant's spoken message; None until it was interrupted: all of it."""
+    status: str = "completed"
+
+    def to_wire(self) -> Json:
+        return {"id": self.id, "object": "realtime.item", "status": self.status, **self.wire}
+
+    @property
+    def text(self) -> str:
+        """All text of a message's parts, joined."""
+        parts = self.wire.get("content") or []
+        return "\n".join(filter(None, (_part_text(part) for part in parts)))
+
+
+def caller_turn(item_id: str) -> Item:
+    """A spoken turn, its words still to come."""
+    content = [{"type": "input_audio", "transcript": None}]
+    return Item(item_id, {"type": "message", "role": "user", "content": content})
+
+
+def spoken_reply(item_id: str, *, speaks: bool) -> Item:
+    """An assistant message that is about to be said (or written)."""
+    part: Json = {"type": "output_text", "text": ""}
+    if speaks:
+        part = {"type": "output_audio", "transcript": ""}
+    wire = {"type": "message", "role": "assistant", "content": [part]}
+    return Item(item_id, wire, status="in_progress")
+
+
+def function_call(item_id: str, call: ToolCall) -> Item:
+    wire = {
+        "type": "function_call",
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": call.arguments,
+    }
+    return Item(item_id, wire)
+
+
+class _Content(msgspec.Struct):
+    type: str
+    text: str | None = None
+    transcript: str | None = None
+    image_url: str | None = None
+
+
+class _Message(msgspec.Struct, tag_field="type", tag="message"):
+    role: str
+    content: list[_Content]
+    id: str | None = None
+
+
+class _Call(msgspec.Struct, tag_field="type", tag="function_call"):
+    name: str
+    arguments: str
+    call_id: str | None = None
+    id: str | None = None
+
+
+class _Output(msgspec.Struct, tag_field="type", tag="function_call_output"):
+    call_id: str
+    output: str
+    id: str | None = None
+
+
+_CONTENT = {
+    "system": ("input_text",),
+    "user": ("input_text", "input_audio", "input_image"),
+    "assistant": ("output_text", "output_audio", "text"),
+}
+
+
+def parse_item(given: Json, event_id: str = "") -> Item:
+    """A client's item, checked. Raises WireError."""
+    try:
+        item = msgspec.convert(given, _Message | _Call | _Output)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$")
+        raise _invalid(f"item{path.rstrip('`')}: {problem}", event_id) from None
+    if isinstance(item, _Message):
+        allowed = _CONTENT.get(item.role)
+        if allowed is None:
+            expected = ", ".join(_CONTENT)
+            raise _invalid(f"item.role: expected {expected}, got {item.role!r}", event_id)
+        for part in item.content:
+            if part.type not in allowed:
+                message = f"expected {', '.join(allowed)} in a {item.role} message"
+                raise _invalid(f"item.content: {message}, got {part.type!r}", event_id)
+    wire = {name: value for name, value in given.items() if name not in ("id", "status", "object")}
+    if wire["type"] == "function_call":
+        wire["call_id"] = wire.get("call_id") or new_id("call")
+    return Item(item.id or new_id("item"), wire)
+
+
+def _invalid(message: str, event_id: str) -> WireError:
+    return WireError(message, code="invalid_value", param="item", event_id=event_id)
+
+
+@dataclass
+class Conversation:
+    """Items by id, in the order in which they are answered."""
+
+    _items: dict[str, Item] = field(default_factory=dict)
+
+    def __iter__(self) -> Any:
+        return iter(self._items.values())
+
+    @property
+    def last_id(self) -> str | None:
+        return next(reversed(self._items), None)
+
+    def add(self, item: Item, after: str | None = None, event_id: str = "") -> str | None:
+        """Put `item` at the end, at the beginning ("root") or after an item.
+
+        Answers the id of the item before it. Raises WireError."""
+        if item.id in self._items:
+            raise WireError(
+                f"expected a new item id, got {item.id!r}, which is in the conversation",
+                code="item_create_duplicate_item_id",
+                param="item.id",
+                event_id=event_id,
+            )
+        if after is None or after == self.last_id:
+            previous = self.last_id
+            self._items[item.id] = item
+            return previous
+        if after != "root" and after not in self._items:
+            raise _unknown("item_create_invalid_previous_item_id", after, event_id)
+        items = list(self._items.values())
+        at = 0 if after == "root" else 1 + [known.id for known in items].index(after)
+        items.insert(at, item)
+        self._items = {known.id: known for known in items}
+        return None if at == 0 else after
+
+    def get(self, item_id: str, code: str = "item_not_found", event_id: str = "") -> Item:
+        """Raises WireError with `code` when there is no such item."""
+        if item_id not in self._items:
+            raise _unknown(code, item_id, event_id)
+        return self._items[item_id]
+
+    def delete(self, item_id: str, event_id: str = "") -> None:
+        self.get(item_id, "item_delete_invalid_item_id", event_id)
+        del self._items[item_id]
+
+    def set_transcript(self, item_id: str, text: str) -> None:
+        """The words of a spoken turn; a turn that the client has deleted stays deleted."""
+        if item := self._items.get(item_id):
+            item.wire["content"] = [{"type": "input_audio", "transcript": text}]
+
+    def set_reply(self, item_id: str, text: str, status: str) -> None:
+        """All that a reply has told the client so far."""
+        if item := self._items.get(item_id):
+            part = item.wire["content"][0]
+            part["transcript" if part["type"] == "output_audio" else "text"] = text
+            item.status = status
+
+    def set_heard(self, item_id: str, text: str | None) -> None:
+        """What the caller heard of a reply that ended early; None: all of it."""
+        if item := self._items.get(item_id):
+            item.heard = text
+
+    def messages(self, instructions: str) -> tuple[Message, ...]:
+        """The conversation in chat form, under `instructions`."""
+        return to_messages(instructions, self._items.values())
+
+
+def to_messages(instructions: str, items: Any) -> tuple[Message, ...]:
+    """Items in chat form. What was said in several turns without an answer between them is one
+    message: chat templates alternate, and small models answer only the last of several."""
+    messages = [Message("system", instructions)] if instructions else []
+    for item in items:
+        message = _message(item)
+        last = messages[-1] if messages else None
+        if message is None:
+            continue
+        if last and last.role == message.role and message.role in ("user", "assistant"):
+            both = f"{last.content}\n{message.content}".strip("\n")
+            calls = last.tool_calls + message.tool_calls
+            messages[-1] = Message(message.role, both, calls)
+        else:
+            messages.append(message)
+    return tuple(messages)
+
+
+def _message(item: Item) -> Message | None:
+    wire = item.wire
+    match wire["type"]:
+        case "function_call":
+            call = ToolCall(wire["call_id"], wire["name"], wire["arguments"])
+            return Message("assistant", "", (call,))
+        case "function_call_output":
+            return Message("tool", wire["output"], tool_call_id=wire["call_id"])
+    text = item.text
+    if item.heard is not None:
+        text = item.heard.rstrip() + INTERRUPTED if item.heard.strip() else ""
+    return Message(wire["role"], text) if text.strip() else None
+
+
+def _part_text(part: Json) -> str:
+    if part["type"] == "input_image":
+        return "[The caller shows a picture. You cannot see it.]"
+    return re.sub(r"\s+$", "", part.get("text") or part.get("transcript") or "")
+
+
+def _unknown(code: str, item_id: str, event_id: str) -> WireError:
+    return WireError(
+        f"expected the id of an item of this conversation, got {item_id!r}",
+        code=code,
+        param="item_id",
+        event_id=event_id,
+    )
