@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -213,7 +213,11 @@ class WhisperRecognizer:
         for word, tokens in zip(words[:-1], counts[:-1], strict=True):
             start, at = first.get(at, seconds), at + len(tokens)
             end = min(first.get(at, seconds), seconds)
-            made.append(Word(word.strip(), min(start, end), end))
+            if made and not re.search(r"\w", word):
+                # Punctuation takes no time; it stands with the word before.
+                made[-1] = replace(made[-1], text=made[-1].text + word.strip())
+            else:
+                made.append(Word(word.strip(), min(start, end), end))
         return tuple(made)
 
 

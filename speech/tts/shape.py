@@ -51,9 +51,11 @@ def word_ends(
     for block in blocks:
         anchors |= {(block.a, block.b), (block.a + block.size, block.b + block.size)}
     at, to = zip(*sorted(anchors), strict=True)
-    ends = np.cumsum([len(word) for word in alone])
+    # The space behind a word keeps neighbours apart in the matching; it is not the word.
+    ends = np.cumsum([len(word) for word in alone]) - [word.endswith(" ") for word in alone]
     elapsed = np.concatenate(([0.0], np.cumsum(samples)))
-    found: list[float] = np.interp(np.interp(ends, at, to), np.arange(len(elapsed)), elapsed).tolist()
+    places = np.interp(ends, at, to)
+    found: list[float] = np.interp(places, np.arange(len(elapsed)), elapsed).tolist()
     return found
 
 
