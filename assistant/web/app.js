@@ -203,6 +203,7 @@ $("mute").onclick = () => {
   $("mute").setAttribute("aria-pressed", String(muted));
   call?.mute(muted);
 };
+$("settings").onsubmit = (event) => event.preventDefault();
 $("key").value = sessionStorage.getItem("key") ?? "";
 $("key").onchange = () => sessionStorage.setItem("key", $("key").value);
 addEventListener("pagehide", () => hangUp());
