@@ -45,10 +45,13 @@ _CHINESE = "以下是普通话的句子。"
 """Written in simplified characters, as the transcript should be."""
 
 _PHANTOMS = frozenset(
-    "you|thank you|thanks|thank you very much|thanks for watching|thank you for watching|bye|"
-    "bye bye|so|okay|oh|the|i|hmm|mm|uh|um|please subscribe|谢谢|谢谢观看|谢谢大家|"
-    "请不吝点赞 订阅 转发 打赏支持明镜与点点栏目|字幕by索兰娅|以下是普通话的句子".split("|")
-)
+    {
+        "you", "thank you", "thanks", "thank you very much", "thanks for watching",
+        "thank you for watching", "bye", "bye bye", "so", "okay", "oh", "the", "i", "hmm", "mm",
+        "uh", "um", "please subscribe", "谢谢", "谢谢观看", "谢谢大家", "以下是普通话的句子",
+        "请不吝点赞 订阅 转发 打赏支持明镜与点点栏目", "字幕by索兰娅",
+    }
+)  # fmt: skip
 """What Whisper writes under silence and noise: the subtitles of its training videos."""
 
 
@@ -111,8 +114,9 @@ class WhisperRecognizer:
         if not self._model.is_multilingual:
             return Tokenizer(self._vocabulary, multilingual=False)
         try:
-            return Tokenizer(self._vocabulary, multilingual=True, task="transcribe",
-                             language=language)
+            return Tokenizer(
+                self._vocabulary, multilingual=True, task="transcribe", language=language
+            )
         except ValueError as error:
             msg = f"expected a language that Whisper knows, got {language!r}"
             raise SpeechError(msg) from error

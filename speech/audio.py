@@ -6,17 +6,21 @@ Everything here runs for every 20 to 32 ms of every call, so it stays in a few m
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from speech.interfaces import RATE, Audio, Pcm
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PCM_SCALE = 32_768.0
 
 
 def pcm16_from_bytes(data: bytes) -> Pcm:
-    """Little-endian 16-bit samples (and so is this machine), shape (len(data) / 2,). Raises ValueError on half a sample."""
+    """Little-endian 16-bit samples, as the machines this runs on hold them, shape
+    (len(data) / 2,). Raises ValueError on half a sample."""
     if len(data) % 2:
         msg = f"expected whole 16-bit samples, got {len(data)} bytes"
         raise ValueError(msg)
@@ -52,9 +56,7 @@ def _ulaw_tables() -> tuple[Pcm, NDArray[np.uint8]]:
 def _alaw_tables() -> tuple[Pcm, NDArray[np.uint8]]:
     code = np.arange(256) ^ 0x55
     exponent, mantissa = (code & 0x70) >> 4, (code & 0x0F) << 4
-    level = np.where(
-        exponent == 0, mantissa + 8, (mantissa + 264) << np.maximum(exponent - 1, 0)
-    )
+    level = np.where(exponent == 0, mantissa + 8, (mantissa + 264) << np.maximum(exponent - 1, 0))
     decode = np.where(code & 0x80, level, -level).astype(np.int16)
 
     value = np.arange(65_536).astype(np.uint16).view(np.int16).astype(np.int32)

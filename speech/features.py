@@ -6,10 +6,13 @@ a step of 10 ms. The filter bank is faster-whisper's; the rest is laid out for s
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from faster_whisper.feature_extractor import FeatureExtractor
 
-from speech.interfaces import Audio
+if TYPE_CHECKING:
+    from speech.interfaces import Audio
 
 HOP = 160
 """Samples between two spectrogram frames."""

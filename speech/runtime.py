@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def onnx_session(model: Path | bytes, threads: int) -> ort.InferenceSession:
-    """A CPU session for `model`, a file or its content. Raises SpeechError where it does not load."""
+    """A CPU session for `model`, a file or its content. Raises SpeechError where it does
+    not load."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -24,5 +25,6 @@ def onnx_session(model: Path | bytes, threads: int) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own unnamed classes
-        msg = f"expected an ONNX model, got {source[:200]!r}: {error}"
+        named = f"{len(model)} bytes" if isinstance(model, bytes) else model
+        msg = f"expected an ONNX model, got {named}: {error}"
         raise SpeechError(msg) from error

@@ -78,6 +78,11 @@ class Segmenter:
         self._last = 0
         """End of the last speech frame."""
 
+    @property
+    def voiced(self) -> bool:
+        """Whether the newest frame is speech; when it is not, a pause may be beginning."""
+        return self.speaking and self._last == self.position
+
     def configure(
         self,
         *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from speech.interfaces import FRAME, RATE, Audio, SpeechError
 from speech.runtime import onnx_session
 

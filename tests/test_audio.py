@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +22,11 @@ from speech.audio import (
     ulaw_decode,
     ulaw_encode,
 )
-from speech.interfaces import Audio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from speech.interfaces import Audio, Pcm
 
 EVERY_SAMPLE = np.arange(-32_768, 32_768).astype(np.int16)
 EVERY_CODE = bytes(range(256))
@@ -58,7 +65,7 @@ def test_resampling_does_not_depend_on_how_the_stream_is_cut(cuts: list[int]) ->
     whole = resample(samples, 24_000, 16_000, step=max(1, len(samples)))
     resampler = Resampler(24_000, 16_000)
     edges = np.cumsum([0, *cuts])
-    parts = [resampler.push(samples[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [resampler.push(samples[a:b]) for a, b in pairwise(edges)]
     np.testing.assert_allclose(np.concatenate([*parts, resampler.flush()]), whole, atol=1e-6)
 
 
@@ -101,7 +108,9 @@ def test_alaw_matches_published_codes() -> None:
 @pytest.mark.parametrize(
     ("encode", "decode"), [(ulaw_encode, ulaw_decode), (alaw_encode, alaw_decode)]
 )
-def test_g711_is_close_and_stable(encode, decode) -> None:  # type: ignore[no-untyped-def]
+def test_g711_is_close_and_stable(
+    encode: Callable[[Pcm], bytes], decode: Callable[[bytes], Pcm]
+) -> None:
     heard = decode(encode(EVERY_SAMPLE)).astype(int)
     error = np.abs(heard - EVERY_SAMPLE)
     assert (error <= np.maximum(16, np.abs(EVERY_SAMPLE.astype(int)) / 16 + 8)).all()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from speech.endpoint import features
 from speech.features import log_mel
-from speech.interfaces import Audio
+
+if TYPE_CHECKING:
+    from speech.interfaces import Audio
 
 POINTS = ((0, 0), (5, 400), (10, 700), (20, 790), (40, 799), (79, 650))
 # pipecat-ai 1.14.0, compute_whisper_log_mel_features, of chirp(n)'s last 8 s padded in front:

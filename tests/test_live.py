@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from speech.interfaces import RATE, Transcript
 from speech.live import LiveTranscript, quietest
 
-WORDS = st.sampled_from(["so", "So,", "I", "think", "think.", "we", "should", "go", "ice", "我", "们。"])
+WORDS = st.sampled_from(
+    ["so", "So,", "I", "think", "think.", "we", "should", "go", "ice", "我", "们。"]
+)
 TEXTS = st.lists(WORDS, max_size=8).map(" ".join)
 
 

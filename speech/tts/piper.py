@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,11 +40,12 @@ class PiperSynthesizer:
             raise SpeechError(msg) from error
         self._config = config
         self._voice = PiperVoice(session=onnx_session(model, threads), config=config)
-        self._phonemizing = threading.Lock()
         self.sample_rate: int = config.sample_rate
         name = path.name.split("-")
         language = name[0].replace("_", "-") if len(name) > 1 else "en-US"
-        self.voices = (Voice(name[1] if len(name) > 1 else path.stem, language, "male"),)
+        self.voices: tuple[Voice, ...] = (
+            Voice(name[1] if len(name) > 1 else path.stem, language, "male"),
+        )
 
     def synthesize(self, text: str, *, voice: str = "", speed: float = 1.0) -> Iterator[Speech]:
         """Speak `text`, a sentence a step; `voice` is ignored, as there is one.
@@ -58,23 +58,24 @@ class PiperSynthesizer:
             msg = f"expected a speed between 0.25 and 4, got {speed}"
             raise SpeechError(msg)
         if has_chinese(text):
-            msg = f"expected English for the voice {self.voices[0].name}, got Chinese: {text[:20]!r}"
+            msg = f"expected English for {self.voices[0].name}, got Chinese: {text[:20]!r}"
             raise SpeechError(msg)
         for sentence in sentences(spoken_words(text)):
             yield self._speak(sentence, speed)
 
     def _phonemes(self, text: str) -> list[str]:
-        # espeak's state is the whole process's.
-        with self._phonemizing:
-            groups = self._voice.phonemize(text)
+        groups = self._voice.phonemize(text)
         return list(itertools.chain.from_iterable([*group, " "] for group in groups))[:-1]
 
     def _speak(self, words: tuple[SpokenWord, ...], speed: float) -> Speech:
         known = self._config.phoneme_id_map
         phonemes = [part for part in self._phonemes(joined(words)) if part in known]
         ids = self._voice.phonemes_to_ids(phonemes)
-        scales = (self._config.noise_scale, self._config.length_scale / speed,
-                  self._config.noise_w_scale)
+        scales = (
+            self._config.noise_scale,
+            self._config.length_scale / speed,
+            self._config.noise_w_scale,
+        )
         audio, frames = self._voice.session.run(
             None,
             {

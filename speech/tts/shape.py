@@ -37,9 +37,7 @@ def with_output(model: bytes, tensor: str) -> bytes:
     return model + field(7, field(12, field(1, tensor.encode())))
 
 
-def word_ends(
-    alone: Sequence[str], spoken: Sequence[str], samples: Sequence[float]
-) -> list[float]:
+def word_ends(alone: Sequence[str], spoken: Sequence[str], samples: Sequence[float]) -> list[float]:
     """Where each word ends, in samples.
 
     `alone` holds every word's phonemes as it is said by itself; `spoken` the phonemes really said

@@ -26,14 +26,14 @@ _UNSPOKEN = tuple(
         r"!?\[(?=[^\]\n]*\]\()",  # a link's opening bracket
         r"(?<=[^\s\[])\]\([^)\s]*\)",  # and its address
         r"\*+|`+|~~|(?<!\w)_+|_+(?!\w)",  # emphasis, code
-        "[\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff\u20e3\u2190-\u21ff\u2300-\u23ff\u2460-\u27bf"
-        "\u2b00-\u2bff\U0001f000-\U0001faff\U000e0000-\U000e007f]",  # emoji, arrows, marks
+        (
+            "[\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff\u20e3\u2190-\u21ff\u2300-\u23ff\u2460-\u27bf"
+            "\u2b00-\u2bff\U0001f000-\U0001faff\U000e0000-\U000e007f]"
+        ),  # emoji, arrows, marks
     )
 )
 _SENTENCE = re.compile(r"[.!?…。！？]+[\"'”’)\]」』]*$")
-_ABBREVIATION = re.compile(
-    r"^(?:dr|mr|mrs|ms|st|prof|vs|etc|no|e\.g|i\.e|[a-z])\.$", re.IGNORECASE
-)
+_ABBREVIATION = re.compile(r"^(?:dr|mr|mrs|ms|st|prof|vs|etc|no|e\.g|i\.e|[a-z])\.$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

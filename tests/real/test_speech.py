@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import jiwer
 import numpy as np
 import pytest
-
 from assistant.models import locate
+
 from speech.asr import WhisperRecognizer, once, repeats
 from speech.audio import Resampler, to_float
 from speech.endpoint import SmartTurn
@@ -25,6 +25,9 @@ from speech.tts.text import sentences, spoken_words
 from speech.vad import SileroVad
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from speech.interfaces import Speech
 
 SENTENCES = (
@@ -115,7 +118,7 @@ def test_words_have_times_in_order_within_the_audio() -> None:
     assert len(words) == len(SENTENCES[2].split())
     edges = [edge for word in words for edge in (word.start, word.end)]
     assert edges == sorted(edges)
-    assert 0 <= edges[0]
+    assert edges[0] >= 0
     assert len(audio) / RATE - 0.5 < edges[-1] <= len(audio) / RATE
 
 
@@ -176,12 +179,12 @@ def check_marks(text: str, speeches: list[Speech]) -> None:
     for speech in speeches:
         ends = [mark.samples for mark in speech.marks]
         assert ends == sorted(ends)
-        assert 0 < ends[0]
+        assert ends[0] > 0
         assert ends[-1] <= len(speech.pcm)
 
 
 @pytest.mark.parametrize("make", [piper, kokoro])
-def test_marks_are_where_the_words_end(make) -> None:  # type: ignore[no-untyped-def]
+def test_marks_are_where_the_words_end(make: Callable[[], Synthesizer]) -> None:
     synth = make()
     text = "We walked along the river of the town. It cost **$5.50**"
     speeches = list(synth.synthesize(text))
@@ -197,7 +200,7 @@ def test_marks_are_where_the_words_end(make) -> None:  # type: ignore[no-untyped
 
 
 @pytest.mark.parametrize("make", [piper, kokoro])
-def test_little_silence_surrounds_the_speech(make) -> None:  # type: ignore[no-untyped-def]
+def test_little_silence_surrounds_the_speech(make: Callable[[], Synthesizer]) -> None:
     synth = make()
     (speech,) = synth.synthesize("Sure.")
     loud = np.flatnonzero(np.abs(speech.pcm.astype(int)) > 0.05 * np.abs(speech.pcm).max())
@@ -206,12 +209,14 @@ def test_little_silence_surrounds_the_speech(make) -> None:  # type: ignore[no-u
 
 
 @pytest.mark.parametrize("make", [piper, kokoro])
-def test_nothing_to_say_and_bad_speeds(make) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_to_say_and_bad_speeds(make: Callable[[], Synthesizer]) -> None:
     synth = make()
     for text in ("", "  \n", "🙂", "**", "...", "—"):
         assert list(synth.synthesize(text)) == []
-    slow, fast = (sum(len(part.pcm) for part in synth.synthesize("One two three.", speed=speed))
-                  for speed in (0.8, 1.4))
+    slow, fast = (
+        sum(len(part.pcm) for part in synth.synthesize("One two three.", speed=speed))
+        for speed in (0.8, 1.4)
+    )
     assert fast < 0.8 * slow
     with pytest.raises(SpeechError, match="got 9"):
         next(iter(synth.synthesize("Hello.", speed=9)))
@@ -229,7 +234,7 @@ def test_piper_says_that_it_knows_no_chinese() -> None:
         list(piper().synthesize("好的, fine."))
 
 
-def test_a_missing_model_is_named(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
     for make in (WhisperRecognizer, KokoroSynthesizer, SmartTurn, PiperSynthesizer):
         with pytest.raises(SpeechError, match="nowhere"):
             make(tmp_path / "nowhere")
@@ -243,11 +248,18 @@ def test_markup_is_not_spoken_and_offsets_stay_true() -> None:
     text = "## Plan\n- **First**, see [the docs](http://x.y/z_w) 🙂\n- `snake_case` done"
     words = spoken_words(text)
     assert [word.text for word in words] == [
-        "Plan.", "First,", "see", "the", "docs.", "snake_case", "done",
+        "Plan.",
+        "First,",
+        "see",
+        "the",
+        "docs.",
+        "snake_case",
+        "done",
     ]
     assert words[-1].end == len(text)
     assert text[: words[1].end].endswith("**First**,")
-    assert [word.text for word in spoken_words("我用 iPhone，好。")] == ["我", "用", "iPhone，", "好。"]
+    chinese = [word.text for word in spoken_words("我用 iPhone，好。")]
+    assert chinese == ["我", "用", "iPhone，", "好。"]
 
 
 def test_sentences_end_where_they_should() -> None:
