@@ -1,4 +1,4 @@
-"""The only place that reads a clock; everything else is handed the time."""
+"""The only module that reads clocks; everything else is given `now`, or asks its event loop."""
 
 from __future__ import annotations
 
@@ -6,5 +6,10 @@ import time
 
 
 def clock() -> float:
-    """Seconds on a monotonic clock; only differences mean anything."""
-    return time.monotonic()
+    """Monotonic seconds, for durations."""
+    return time.perf_counter()
+
+
+def wall() -> float:
+    """Seconds since 1970, UTC, for records that people read."""
+    return time.time()
