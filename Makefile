@@ -1,0 +1,48 @@
+# Conch. `make run` installs what is missing and serves the call page.
+
+PYTHON ?= python3
+CALLS ?= 10
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: install run demo test test-pure lint bench clean
+
+install: .venv/.models
+
+run: install
+	$(BIN)/conch serve $(ARGS)
+
+demo: install
+	$(BIN)/conch demo -o out
+
+test: .venv/.dev .venv/.models
+	$(BIN)/pytest $(ARGS)
+
+test-pure: .venv/.dev
+	$(BIN)/pytest -m "not real" $(ARGS)
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.dev .venv/.models
+	$(BIN)/python scripts/bench.py --calls $(CALLS)
+
+clean:
+	rm -rf .venv out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The stamps: while they are newer than what they were made from, neither pip nor the model cache
+# is asked again.
+.venv/.server: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP_INSTALL) -e '.[server,speech-gpl]'
+	touch $@
+
+.venv/.dev: .venv/.server
+	$(PIP_INSTALL) -e '.[server,speech-gpl,dev]'
+	touch $@
+
+.venv/.models: .venv/.server assistant/models.toml
+	$(BIN)/conch models fetch
+	touch $@
