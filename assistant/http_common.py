@@ -1,0 +1,115 @@
+"""What the HTTP endpoints share: the OpenAI error shape, limits, and giving up with the client."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive
+
+T = TypeVar("T")
+KEY_SUBPROTOCOL = "openai-insecure-api-key."
+
+_KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "server_error",
+}
+
+
+class ApiError(Exception):
+    """Ends a request with `status` and an OpenAI error body."""
+
+    def __init__(self, status: int, message: str, *, code: str = "", param: str = "") -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+
+    def body(self) -> dict[str, Any]:
+        error = {
+            "message": self.message,
+            "type": _KINDS.get(self.status, "invalid_request_error"),
+            "param": self.param or None,
+            "code": self.code or None,
+        }
+        return {"error": error}
+
+    def response(self) -> JSONResponse:
+        headers = {"Retry-After": "2"} if self.status in {429, 503} else None
+        return JSONResponse(self.body(), self.status, headers)
+
+
+def check_access(key: str, headers: Mapping[str, str], subprotocols: Sequence[str] = ()) -> None:
+    """Let the request pass or raise ApiError.
+
+    Without a key the server listens on loopback only, and then the danger is a web page that
+    the user happens to have open: browsers name such a page in Origin."""
+    if not key:
+        origin = headers.get("origin", "")
+        if origin and not _is_local(urlsplit(origin).hostname or ""):
+            message = f"expected a page of this machine in Origin, got {origin}"
+            raise ApiError(403, message, code="origin_not_allowed")
+        return
+    given = [headers.get("api-key", ""), headers.get("authorization", "").removeprefix("Bearer ")]
+    given += [p.removeprefix(KEY_SUBPROTOCOL) for p in subprotocols if p.startswith(KEY_SUBPROTOCOL)]
+    # Every candidate is compared, each in constant time.
+    matches = [hmac.compare_digest(candidate.encode(), key.encode()) for candidate in given]
+    if not any(matches):
+        came = "another one" if any(given) else "none"
+        raise ApiError(401, f"expected the server's API key, got {came}", code="invalid_api_key")
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def limited(request: Request, limit: int) -> Request:
+    """The same request, whose body may have at most `limit` bytes."""
+    error = ApiError(413, f"expected at most {limit} bytes, got more", code="request_too_large")
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise error
+    return Request(request.scope, _counted(request.receive, limit, error))
+
+
+def _counted(receive: Receive, limit: int, error: ApiError) -> Receive:
+    size = 0
+
+    async def counting() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise error
+        return message
+
+    return counting
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Do `work`; it is cancelled when the client goes away. The body must have been read."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ApiError(499, "the client is gone")
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

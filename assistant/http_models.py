@@ -1,0 +1,32 @@
+"""GET /v1/models: what listens, answers and speaks here, in the OpenAI shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from assistant.http_common import ApiError, check_access
+
+
+async def models(request: Request) -> Response:
+    return JSONResponse({"object": "list", "data": _listed(request)})
+
+
+async def model(request: Request) -> Response:
+    wanted = request.path_params["id"]
+    for listed in _listed(request):
+        if listed["id"] == wanted:
+            return JSONResponse(listed)
+    raise ApiError(404, f"the model {wanted!r} does not exist", code="model_not_found", param="id")
+
+
+def _listed(request: Request) -> list[dict[str, Any]]:
+    service = request.app.state.service
+    check_access(service.config.server.api_key, request.headers)
+    engines = service.ready()
+    names = dict.fromkeys((engines.llm.name, service.config.asr.model, engines.tts_name))
+    return [
+        {"id": name, "object": "model", "created": 0, "owned_by": "conch"} for name in names if name
+    ]

@@ -1,0 +1,275 @@
+"""The server: calls over websocket, the HTTP API beside them, the page, and its health."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+from starlette.websockets import WebSocket
+
+from assistant.config import Config
+from assistant.engines import Engines, LoadError, Progress, load_engines
+from assistant.http_audio import speech, transcriptions
+from assistant.http_chat import chat_completions
+from assistant.http_common import ApiError, check_access
+from assistant.http_models import model, models
+from assistant.outbox import Transport
+from assistant.session import Session
+from assistant.wire import realtime as wire
+from assistant.wire.errors import WireError
+from assistant.wire.transport import WebSocketTransport
+
+_log = logging.getLogger(__name__)
+
+GOING_AWAY = 1001
+TRY_AGAIN_LATER = 1013
+OVERSIZE_FACTOR = 4
+"""A frame over the limit gets an `error` event; one over this many times it ends the call."""
+_STOPPING = 4
+"""Seconds that calls and requests have when the server is told to stop."""
+_PAGE = Path(__file__).parent / "web"
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+Load = Callable[[Config, Progress], Awaitable[Engines]]
+
+
+class Call(Protocol):
+    async def run(self) -> None: ...
+
+
+class StartCall(Protocol):
+    def __call__(
+        self,
+        transport: Transport,
+        engines: Engines,
+        config: Config,
+        *,
+        model: str,
+        extensions: frozenset[str],
+    ) -> Call: ...
+
+
+@dataclass
+class Service:
+    """What all requests share; `app.state.service`."""
+
+    config: Config
+    start_call: StartCall = Session
+    engines: Engines | None = None
+    stage: str = ""
+    progress: float = 0.0
+    failure: str = ""
+    calls: set[WebSocketTransport] = field(default_factory=set)
+    chat_slot: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """The one slot of the language model that calls leave to the HTTP API."""
+
+    async def load(self, load: Load) -> None:
+        def progress(stage: str, done: float) -> None:
+            self.stage, self.progress = stage, done
+
+        try:
+            self.engines = await load(self.config, progress)
+        except LoadError as error:
+            self.failure = str(error)
+        except Exception as error:
+            _log.exception("loading the models failed")
+            self.failure = f"{self.stage}: {type(error).__name__}: {error}"
+        else:
+            _log.info("ready: %s, %s", self.engines.llm.name, self.engines.tts_name)
+
+    def ready(self) -> Engines:
+        """The engines. Raises ApiError while there are none."""
+        if self.failure:
+            raise ApiError(500, self.failure, code="models_not_loaded")
+        if self.engines is None:
+            message = f"the models are being loaded: {self.stage}, {self.progress:.0%}"
+            raise ApiError(503, message, code="loading")
+        return self.engines
+
+    async def hang_up(self) -> None:
+        """End all calls because the server stops."""
+        closing = [call.close(GOING_AWAY, "the server is stopping") for call in self.calls]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*closing), 1.0)
+
+
+def create_app(
+    config: Config, load: Load = load_engines, *, start_call: StartCall = Session
+) -> Starlette:
+    """The ASGI app; it loads the engines in the background once its lifespan has begun."""
+    service = Service(config, start_call)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.loading = loading = asyncio.create_task(service.load(load))
+        try:
+            yield
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            if service.engines is not None:
+                await service.engines.aclose()
+
+    app = Starlette(
+        routes=[
+            Route("/healthz", health),
+            Route("/v1/models", models),
+            Route("/v1/models/{id:path}", model),
+            Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+            Route("/v1/audio/speech", speech, methods=["POST"]),
+            Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
+            WebSocketRoute("/v1/realtime", realtime),
+            WebSocketRoute("/realtime", realtime),
+            Mount("/", _Page(directory=_PAGE, html=True)),
+        ],
+        exception_handlers={ApiError: _answer_error},
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    return app
+
+
+def serve(config: Config) -> None:
+    """Serve until SIGTERM or Ctrl-C. Raises LoadError when the models cannot be loaded."""
+    app = create_app(config)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=config.server.host,
+            port=config.server.port,
+            ws="websockets-sansio",
+            ws_max_size=OVERSIZE_FACTOR * config.server.max_frame_bytes,
+            # Compressing base64 audio costs more latency than it saves bytes on such a link.
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=_STOPPING,
+            # Its request lines would print query strings, where clients may put secrets.
+            access_log=False,
+            log_level="warning",
+            log_config=None,
+        ),
+        app,
+    )
+    server.run()
+    service: Service = app.state.service
+    if service.failure:
+        raise LoadError(service.failure)
+
+
+async def realtime(websocket: WebSocket) -> None:
+    """One call."""
+    service: Service = websocket.app.state.service
+    subprotocols = websocket.scope["subprotocols"]
+    try:
+        check_access(service.config.server.api_key, websocket.headers, subprotocols)
+        engines = service.ready()
+    except ApiError as error:
+        await websocket.send_denial_response(error.response())
+        return
+    await websocket.accept("realtime" if "realtime" in subprotocols else None)
+    transport = WebSocketTransport(websocket)
+    if len(service.calls) >= service.config.server.max_calls:
+        await _refuse(transport, service.config.server.max_calls)
+        return
+    service.calls.add(transport)
+    _log.info("a call begins, %d under way", len(service.calls))
+    try:
+        call = service.start_call(
+            transport,
+            engines,
+            service.config,
+            model=websocket.query_params.get("model", ""),
+            extensions=_extensions(websocket),
+        )
+        await call.run()
+        await transport.close(1000, "")
+    finally:
+        service.calls.discard(transport)
+        _log.info("a call is over, %d under way", len(service.calls))
+
+
+async def _refuse(transport: Transport, limit: int) -> None:
+    problem = WireError(
+        f"all {limit} calls of this server are under way, try again later",
+        code="too_many_calls",
+        kind="server_error",
+    )
+    await transport.send(wire.encode(wire.error(problem)))
+    await transport.close(TRY_AGAIN_LATER, problem.message)
+
+
+def _extensions(websocket: WebSocket) -> frozenset[str]:
+    given = ",".join(websocket.query_params.getlist("ext"))
+    return frozenset(name for name in given.split(",") if name)
+
+
+async def health(request: Request) -> Response:
+    """Whether calls are taken yet; open to everybody, and says nothing secret."""
+    service: Service = request.app.state.service
+    if service.failure:
+        return JSONResponse({"status": "failed", "reason": service.failure}, 500)
+    engines = service.engines
+    if engines is None:
+        progress = {"stage": service.stage, "progress": round(service.progress, 3)}
+        return JSONResponse({"status": "loading", **progress}, 503)
+    return JSONResponse(
+        {
+            "status": "ok",
+            "model": engines.llm.name,
+            "tts": engines.tts_name,
+            "calls": len(service.calls),
+        }
+    )
+
+
+async def _answer_error(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    return error.response()
+
+
+class _Page(StaticFiles):
+    """The call page, kept from loading or sending anything elsewhere."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(_PAGE_HEADERS)
+        return response
+
+
+class _Server(uvicorn.Server):
+    """Stops when the models cannot be loaded, and hangs up before it stops."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._app.state.loading.add_done_callback(self._loaded)
+
+    def _loaded(self, _task: asyncio.Task[Any]) -> None:
+        if self._app.state.service.failure:
+            self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._app.state.service.hang_up()
+        await super().shutdown(sockets)

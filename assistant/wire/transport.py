@@ -1,0 +1,44 @@
+"""A Starlette websocket as the session's Transport."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+_CLOSING = 5.0
+"""Seconds that a client which reads nothing may delay its close frame."""
+_REASON_BYTES = 123
+"""What RFC 6455 leaves for a close frame's reason."""
+
+
+class WebSocketTransport:
+    def __init__(self, websocket: WebSocket) -> None:
+        """`websocket` has been accepted."""
+        self._websocket = websocket
+        self._closed = False
+
+    async def receive(self) -> str | bytes | None:
+        """The next message; None when the client is gone."""
+        if self._websocket.client_state is WebSocketState.DISCONNECTED:
+            return None
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        text: str | None = message.get("text")
+        return message["bytes"] if text is None else text
+
+    async def send(self, text: str) -> None:
+        """Waits while the socket pushes back; what a closed socket gets is lost."""
+        if not self._closed:
+            with suppress(WebSocketDisconnect):
+                await self._websocket.send_text(text)
+
+    async def close(self, code: int, reason: str) -> None:
+        if self._closed or self._websocket.client_state is WebSocketState.DISCONNECTED:
+            return
+        self._closed = True
+        reason = reason.encode()[:_REASON_BYTES].decode(errors="ignore")
+        with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            await asyncio.wait_for(self._websocket.close(code, reason), _CLOSING)
