@@ -1,7 +1,7 @@
-"""The configuration: a TOML file, CONCH_* variables and flags become one frozen Config.
+"""Settings: a TOML file, then CONCH_SECTION_KEY in the environment, then flags.
 
-This is the only reader of all three. Later layers win: defaults, file, environment, flags.
-Every key is described in docs/config.md, which a test holds to these structs.
+Later sources win. This is the only reader of the three; everything else is handed the frozen
+`Config`, or one section of it. docs/config.md says what each key is for.
 """
 
 from __future__ import annotations
@@ -10,31 +10,24 @@ import ipaddress
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import msgspec
-
-Values = Mapping[str, Mapping[str, object]]
-"""Section -> key -> value."""
-
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Milliseconds = Annotated[int, msgspec.Meta(ge=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+from msgspec import Meta, Struct
 
 INSTRUCTIONS = (
-    "You are a friendly voice assistant on a call. Everything you write is spoken aloud, so use "
-    "short, natural sentences and answer in one to three of them. Never use markdown, lists, "
-    "code, emoji or links. Speak the language that the caller speaks. If you did not understand, "
-    "ask."
+    "You are a friendly assistant on a voice call. Answer in one to three short spoken "
+    "sentences, in the language that the caller speaks. No markdown, no lists, no emoji; "
+    "write numbers and symbols the way they are said."
 )
 
 
-class ConfigError(Exception):
-    """A setting is wrong; the message names where it stands, what was expected and what came."""
+class ConfigError(ValueError):
+    """One line: where the setting was made, its key, what was expected and what came."""
 
 
 class Secret(str):
-    """A string that does not show itself in logs, errors or the repr of what holds it."""
+    """A key that never shows in a repr, so that no log of a `Config` can hold it."""
 
     __slots__ = ()
 
@@ -42,159 +35,195 @@ class Secret(str):
         return "'***'" if self else "''"
 
 
-class ServerSettings(msgspec.Struct, frozen=True):
-    host: str = "127.0.0.1"
-    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8470
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Name = Annotated[str, Meta(min_length=1)]
+
+
+class ServerConfig(Struct, frozen=True):
+    host: Name = "127.0.0.1"
+    port: Port = 8470
     api_key: Secret = Secret()
-    max_calls: Positive = 4
-    max_frame_bytes: Positive = 1_048_576
-    send_buffer_bytes: Positive = 8_388_608
+    max_calls: Count = 4
+    max_frame_bytes: Annotated[int, Meta(ge=1024)] = 1_048_576
+    send_buffer_bytes: Annotated[int, Meta(ge=65_536)] = 8_388_608
 
 
-class VadSettings(msgspec.Struct, frozen=True):
-    engine: str = "silero"
-    model: str = "silero-vad"
+class VadConfig(Struct, frozen=True):
+    engine: Name = "silero"
+    model: Name = "silero-vad"
 
 
-class EndpointSettings(msgspec.Struct, frozen=True):
-    engine: str = "smart-turn"
-    model: str = "smart-turn"
-    threads: Positive = 1
+class EndpointConfig(Struct, frozen=True):
+    engine: Name = "smart-turn"
+    model: Name = "smart-turn"
+    threads: Count = 1
 
 
-class AsrSettings(msgspec.Struct, frozen=True):
-    engine: str = "whisper"
-    model: str = "whisper-base"
+class AsrConfig(Struct, frozen=True):
+    engine: Name = "whisper"
+    model: Name = "whisper-base"
     language: str = ""
-    threads: Positive = 2
+    threads: Count = 2
 
 
-class LlmSettings(msgspec.Struct, frozen=True):
-    engine: str = "llamacpp"
-    model: str = "default-llm"
-    context: Positive = 8192
-    threads: Positive = 2
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.6
-    max_tokens: Positive = 400
+class LlmConfig(Struct, frozen=True):
+    engine: Name = "llamacpp"
+    model: Name = "default-llm"
+    context: Annotated[int, Meta(ge=256)] = 8192
+    threads: Count = 2
+    temperature: Annotated[float, Meta(ge=0.0, le=2.0)] = 0.6
+    max_tokens: Count = 400
     base_url: str = ""
     api_key: Secret = Secret()
 
 
-class TtsSettings(msgspec.Struct, frozen=True):
-    engine: str = "auto"
+class TtsConfig(Struct, frozen=True):
+    engine: Name = "auto"
     voice: str = ""
-    speed: Annotated[float, msgspec.Meta(ge=0.25, le=4)] = 1.0
-    threads: Positive = 1
+    speed: Annotated[float, Meta(ge=0.25, le=4.0)] = 1.0
+    threads: Count = 1
+    piper_model: Name = "piper-joe"
+    kokoro_model: Name = "kokoro"
 
 
-class CallSettings(msgspec.Struct, frozen=True):
+class CallConfig(Struct, frozen=True):
     instructions: str = INSTRUCTIONS
-    lead_ms: Milliseconds = 250
-    greeting: str = ""
+    lead_ms: Annotated[int, Meta(ge=20, le=5000)] = 250
 
 
-class TurnSettings(msgspec.Struct, frozen=True):
-    vad_threshold: Share = 0.5
-    pause_ms: Milliseconds = 200
+class TurnSettings(Struct, frozen=True):
+    vad_threshold: Probability = 0.5
+    min_speech_ms: Milliseconds = 96
+    pause_ms: Annotated[int, Meta(ge=32, le=60_000)] = 200
+    prefix_ms: Milliseconds = 300
     complete_delay_ms: Milliseconds = 300
     incomplete_delay_ms: Milliseconds = 1500
-    max_delay_ms: Milliseconds = 3000
-    complete_probability: Share = 0.5
+    complete_probability: Probability = 0.5
     barge_in_ms: Milliseconds = 400
-    hold_ms: Milliseconds = 600
-    min_speech_ms: Milliseconds = 96
-    idle_timeout_ms: Milliseconds = 0
-    prefix_ms: Milliseconds = 300
+    hold_ms: Milliseconds = 800
 
 
-class Config(msgspec.Struct, frozen=True):
-    server: ServerSettings = ServerSettings()
-    vad: VadSettings = VadSettings()
-    endpoint: EndpointSettings = EndpointSettings()
-    asr: AsrSettings = AsrSettings()
-    llm: LlmSettings = LlmSettings()
-    tts: TtsSettings = TtsSettings()
-    call: CallSettings = CallSettings()
+class Config(Struct, frozen=True):
+    server: ServerConfig = ServerConfig()
+    vad: VadConfig = VadConfig()
+    endpoint: EndpointConfig = EndpointConfig()
+    asr: AsrConfig = AsrConfig()
+    llm: LlmConfig = LlmConfig()
+    tts: TtsConfig = TtsConfig()
+    call: CallConfig = CallConfig()
     turns: TurnSettings = TurnSettings()
 
 
-SECTIONS: dict[str, type[msgspec.Struct]] = get_type_hints(Config)
-_FIELDS = {name: get_type_hints(kind, include_extras=True) for name, kind in SECTIONS.items()}
-_OTHER_VARIABLES = frozenset({"CONCH_MODELS"})
-"""CONCH_* variables that are no settings: where the models lie (assistant/models.py)."""
+class _Setting(NamedTuple):
+    where: str
+    """The file, variable or flag, as the user knows it."""
+    section: str
+    key: str
+    value: object
+    strict: bool
+    """False for text (environment, flags), which may stand for a number."""
+
+
+_SECTIONS: dict[str, type[Struct]] = get_type_hints(Config)
+_FIELDS: dict[str, dict[str, Any]] = {
+    name: get_type_hints(section, include_extras=True) for name, section in _SECTIONS.items()
+}
 
 
 def load_config(
-    path: Path | None = None,
-    environ: Mapping[str, str] | None = None,
-    flags: Values | None = None,
+    path: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]
 ) -> Config:
-    """One Config from a TOML file, CONCH_SECTION_KEY variables and command-line flags.
+    """Merge the sources. `flags` is keyed "section.key"; None means that it was not given.
 
-    Raises ConfigError for an unreadable file, an unknown key, a value of the wrong type or out
-    of range, and for a server that others can reach without an API key."""
-    merged: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
-    for section, key, value in _checked(path, environ or {}, flags or {}):
-        merged[section][key] = value
-    config = Config(**{name: SECTIONS[name](**values) for name, values in merged.items()})
-    if not config.server.api_key and not is_loopback(config.server.host):
-        raise ConfigError(
-            f"[server] host = {config.server.host!r} can be reached from other machines: "
-            "expected an API key (--api-key or CONCH_SERVER_API_KEY), got none"
-        )
+    Raises `ConfigError`.
+    """
+    merged: dict[str, dict[str, object]] = {section: {} for section in _SECTIONS}
+    for source in (_from_file(path), _from_environ(environ), _from_flags(flags)):
+        for setting in source:
+            merged[setting.section][setting.key] = _checked(setting)
+    sections = {name: section(**merged[name]) for name, section in _SECTIONS.items()}
+    config = Config(**sections)  # type: ignore[arg-type]  # each made by its own class above
+    _require_key(config.server)
     return config
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`."""
+    """Whether only this machine can reach a server bound to `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def _checked(
-    path: Path | None, environ: Mapping[str, str], flags: Values
-) -> Iterator[tuple[str, str, Any]]:
-    if path is not None:
-        for section, values in _read(path).items():
-            if not isinstance(values, dict):
-                raise ConfigError(f"{path}: expected sections such as [server], got {section!r}")
-            for key, value in values.items():
-                yield section, key, _convert(f"{path}: [{section}] {key}", section, key, value)
-    for name, text in environ.items():
-        if name.startswith("CONCH_") and name not in _OTHER_VARIABLES:
-            section, _, key = name.removeprefix("CONCH_").lower().partition("_")
-            yield section, key, _convert(name, section, key, text, strict=False)
-    for section, values in flags.items():
-        for key, value in values.items():
-            flag = f"--{key.replace('_', '-')}"
-            yield section, key, _convert(flag, section, key, value)
-
-
-def _read(path: Path) -> dict[str, Any]:
+def _from_file(path: Path | None) -> Iterator[_Setting]:
+    if path is None:
+        return
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as problem:
-        raise ConfigError(f"{path}: expected a readable file, got {problem.strerror}") from None
-    except ValueError as problem:
-        raise ConfigError(f"{path}: expected TOML, got {problem}") from None
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from error
+    except ValueError as error:  # tomllib's and UTF-8 decoding's
+        raise ConfigError(f"{path}: expected TOML in UTF-8: {error}") from error
+    for section, table in tables.items():
+        if section not in _FIELDS:
+            raise ConfigError(f"{path}: unknown section [{section}], expected {_either(_FIELDS)}")
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {section}: expected a table, got {table!r}")
+        for key, value in table.items():
+            yield _Setting(str(path), section, key, value, strict=True)
 
 
-def _convert(origin: str, section: str, key: str, value: object, *, strict: bool = True) -> Any:
-    """`value` as the type of its field; `origin` is where it stands, for the error."""
-    if section not in _FIELDS:
-        raise ConfigError(f"{origin}: unknown section {section!r}; expected {', '.join(_FIELDS)}")
-    if key not in _FIELDS[section]:
-        expected = ", ".join(_FIELDS[section])
-        raise ConfigError(f"{origin}: unknown key {key!r} in [{section}]; expected {expected}")
-    kind = _FIELDS[section][key]
-    if kind is Secret:
-        if not isinstance(value, str):
-            raise ConfigError(f"{origin}: expected str, got {type(value).__name__}")
+def _from_environ(environ: Mapping[str, str]) -> Iterator[_Setting]:
+    """Names outside our sections belong to others (CONCH_MODELS, Kubernetes' CONCH_PORT)."""
+    for name, value in environ.items():
+        prefix, _, rest = name.partition("_")
+        section, _, key = rest.lower().partition("_")
+        if prefix == "CONCH" and section in _FIELDS and key:
+            yield _Setting(f"environment {name}", section, key, value, strict=False)
+
+
+def _from_flags(flags: Mapping[str, object]) -> Iterator[_Setting]:
+    for name, value in flags.items():
+        section, _, key = name.partition(".")
+        if section not in _FIELDS:
+            raise ConfigError(
+                f"flag {name}: unknown section {section!r}, expected {_either(_FIELDS)}"
+            )
+        if value is not None:
+            yield _Setting(f"flag {name}", section, key, value, strict=False)
+
+
+def _checked(setting: _Setting) -> object:
+    fields = _FIELDS[setting.section]
+    name = f"{setting.section}.{setting.key}"
+    if setting.key not in fields:
+        raise ConfigError(f"{setting.where}: unknown key {name}, expected {_either(fields)}")
+    wanted = fields[setting.key]
+    try:
+        return msgspec.convert(setting.value, wanted, strict=setting.strict, dec_hook=_secret)
+    except msgspec.ValidationError as error:
+        expected = str(error).partition(", got ")[0].replace("`", "")
+        expected = expected[:1].lower() + expected[1:]
+        came = "something else (not shown)" if wanted is Secret else repr(setting.value)
+        raise ConfigError(f"{setting.where}: {name}: {expected}, got {came}") from None
+
+
+def _secret(wanted: type, value: object) -> Secret:
+    if wanted is Secret and isinstance(value, str):
         return Secret(value)
-    try:
-        return msgspec.convert(value, kind, strict=strict)
-    except msgspec.ValidationError as problem:
-        expected = str(problem).removeprefix("Expected ").partition(", got")[0].replace("`", "")
-        raise ConfigError(f"{origin}: expected {expected}, got {value!r}") from None
+    raise TypeError("Expected `str`")
+
+
+def _require_key(server: ServerConfig) -> None:
+    if not server.api_key and not is_loopback(server.host):
+        raise ConfigError(
+            f"server.host: {server.host!r} can be reached from other machines: expected an API "
+            "key (--api-key or CONCH_SERVER_API_KEY), got none"
+        )
+
+
+def _either(names: Mapping[str, object]) -> str:
+    return "one of " + ", ".join(names)

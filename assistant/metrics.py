@@ -1,4 +1,4 @@
-"""The only module that reads clocks; everything else is given `now`, or asks its event loop."""
+"""The only place that reads a clock; everything else is handed the time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,5 @@ import time
 
 
 def clock() -> float:
-    """Monotonic seconds, for durations."""
-    return time.perf_counter()
-
-
-def wall() -> float:
-    """Seconds since 1970, UTC, for records that people read."""
-    return time.time()
+    """Seconds on a monotonic clock; only differences mean anything."""
+    return time.monotonic()
