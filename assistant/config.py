@@ -102,7 +102,7 @@ class TurnSettings(Struct, frozen=True):
     complete_delay_ms: Milliseconds = 300
     incomplete_delay_ms: Milliseconds = 1500
     complete_probability: Probability = 0.5
-    barge_in_ms: Milliseconds = 400
+    barge_in_ms: Milliseconds = 600
     hold_ms: Milliseconds = 800
 
 

@@ -6,7 +6,6 @@ told what was heard. No audio is kept.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,12 +39,21 @@ class Item:
     def text(self) -> str:
         """All text of a message's parts, joined."""
         parts = self.wire.get("content") or []
+        if len(parts) == 1:
+            return _part_text(parts[0])
         return "\n".join(filter(None, (_part_text(part) for part in parts)))
 
+    @property
+    def tokens(self) -> int:
+        """About how many tokens it takes, rather too many: three bytes each, and a frame."""
+        wire = self.wire
+        size = len(wire.get("arguments") or wire.get("output") or self.text)
+        return 8 + (size if not self.text.isascii() else size // 3)
 
-def caller_turn(item_id: str) -> Item:
-    """A spoken turn, its words still to come."""
-    content = [{"type": "input_audio", "transcript": None}]
+
+def caller_turn(item_id: str, text: str | None = None) -> Item:
+    """A spoken turn; None while its words are still to come."""
+    content = [{"type": "input_audio", "transcript": text}]
     return Item(item_id, {"type": "message", "role": "user", "content": content})
 
 
@@ -131,10 +139,26 @@ def _invalid(message: str, event_id: str) -> WireError:
 class Conversation:
     """Items by id, in the order in which they are answered."""
 
+    window: int = 6000
+    """About how many tokens of it the model is given."""
     _items: dict[str, Item] = field(default_factory=dict)
+    _first: str = ""
+    """Id of the oldest item in the window; empty: all are."""
 
-    def __iter__(self) -> Any:
-        return iter(self._items.values())
+    def latest(self) -> list[Item]:
+        """The items in the window. It moves on by half its size at a time: in between only its
+        end changes, so that the model's cache stays good."""
+        items = list(self._items.values())
+        start = next((at for at, item in enumerate(items) if item.id == self._first), 0)
+        size = sum(item.tokens for item in items[start:])
+        if size > self.window:
+            while size > self.window // 2 and start < len(items) - 1:
+                size -= items[start].tokens
+                start += 1
+            while items[start].wire.get("role") != "user" and start < len(items) - 1:
+                start += 1
+            self._first = items[start].id
+        return items[start:]
 
     @property
     def last_id(self) -> str | None:
@@ -190,10 +214,6 @@ class Conversation:
         if item := self._items.get(item_id):
             item.heard = text
 
-    def messages(self, instructions: str) -> tuple[Message, ...]:
-        """The conversation in chat form, under `instructions`."""
-        return to_messages(instructions, self._items.values())
-
 
 def to_messages(instructions: str, items: Any) -> tuple[Message, ...]:
     """Items in chat form. What was said in several turns without an answer between them is one
@@ -230,7 +250,8 @@ def _message(item: Item) -> Message | None:
 def _part_text(part: Json) -> str:
     if part["type"] == "input_image":
         return "[The caller shows a picture. You cannot see it.]"
-    return re.sub(r"\s+$", "", part.get("text") or part.get("transcript") or "")
+    text: str = part.get("text") or part.get("transcript") or ""
+    return text.rstrip()
 
 
 def _unknown(code: str, item_id: str, event_id: str) -> WireError:

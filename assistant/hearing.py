@@ -6,12 +6,17 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from typing import TYPE_CHECKING
+
+from assistant import turns
 from assistant.config import TurnSettings
-from assistant.engines import Engines
 from speech.audio import AudioBuffer, Framer, Resampler
 from speech.interfaces import FRAME, RATE, Audio, SpeechError, Transcript
 from speech.live import LiveTranscript, quietest
 from speech.segmenter import Segmenter, SpeechPaused, SpeechStarted
+
+if TYPE_CHECKING:
+    from assistant.engines import Engines
 
 _log = logging.getLogger(__name__)
 
@@ -30,15 +35,15 @@ _ENDPOINT_WINDOW = 8 * RATE
 class Ear:
     """Frames, voice activity and the words of one call's caller.
 
-    `report` is called with (all stable text, newly stable words) while the caller speaks."""
+    `report` is called with the turn's stable text whenever it has grown."""
 
     def __init__(
-        self, engines: Engines, settings: TurnSettings, report: Callable[[str, str], None]
+        self, engines: Engines, settings: TurnSettings, report: Callable[[str], None]
     ) -> None:
         self._engines = engines
         self._report = report
         self._vad = engines.vad.open()
-        self.segmenter = Segmenter(
+        self._segmenter = Segmenter(
             threshold=settings.vad_threshold,
             min_speech_ms=settings.min_speech_ms,
             pause_ms=settings.pause_ms,
@@ -61,67 +66,87 @@ class Ear:
         """Where the latest speech ended, in samples."""
 
     @property
-    def position_ms(self) -> int:
-        """How much audio the caller has sent."""
-        return self._buffer.end * 1000 // RATE
+    def end(self) -> int:
+        """Samples at RATE taken in so far."""
+        return self._buffer.end
 
     @property
-    def voiced(self) -> bool:
-        """Whether the newest frame is speech: a pause may be about to begin when it is not."""
-        return self.segmenter.voiced
+    def speech_from_ms(self) -> int:
+        """Where the latest speech began, in the client's audio."""
+        return self.speech_from * 1000 // RATE
+
+    @property
+    def speech_to_ms(self) -> int:
+        return self.speech_to * 1000 // RATE
+
+    @property
+    def turn_seconds(self) -> float:
+        """How long the turn under way is, up to its latest speech."""
+        return max(0, self.speech_to - self._turn_from) / RATE
+
+    @property
+    def speaking(self) -> bool:
+        return self._segmenter.speaking
 
     async def room(self) -> None:
         """Wait until there is room for more audio: a recogniser that is behind pushes back."""
         while self._live and self._buffer.end - self._live.start > _WINDOW:
             await self._close_segment(self._live)
 
-    def push(self, samples: Audio, rate: int, *, detect: bool) -> list[SpeechStarted | SpeechPaused]:
+    def push(
+        self, audio: Audio, rate: int, *, detect: bool
+    ) -> list[turns.SpeechStarted | turns.SpeechPaused]:
         """Take audio of shape (n,) at `rate` Hz in; what it shows about speech, if `detect`."""
         if rate != self._rate:
             self._rate, self._resampler = rate, Resampler(rate, RATE)
-        samples = self._resampler.push(samples)
-        self._buffer.append(samples)
-        happened: list[SpeechStarted | SpeechPaused] = []
-        for frame in self._framer.push(samples):
-            probability = self._vad.probability(frame) if detect else 0.0
-            event = self.segmenter.push(probability)
-            if isinstance(event, SpeechStarted):
-                self.speech_from = max(event.from_sample, self._buffer.begin)
-            elif event:
-                self.speech_to = event.at
+        audio = self._resampler.push(audio)
+        self._buffer.append(audio)
+        happened = []
+        for frame in self._framer.push(audio):
+            # The segmenter counts every frame, so that its samples are the buffer's.
+            event = self._segmenter.push(self._vad.probability(frame) if detect else 0.0)
             if event and detect:
-                happened.append(event)
+                happened.append(self._noted(event))
+        if not detect:
+            self.speech_to = self._buffer.end
         return happened
+
+    def _noted(
+        self, event: SpeechStarted | SpeechPaused
+    ) -> turns.SpeechStarted | turns.SpeechPaused:
+        now = self._segmenter.position
+        if isinstance(event, SpeechStarted):
+            self._onset = event.at
+            self.speech_from = max(event.from_sample, self._buffer.begin)
+            return turns.SpeechStarted((now - event.at) / RATE)
+        self.speech_to = event.at
+        return turns.SpeechPaused((now - event.at) / RATE, (event.at - self._onset) / RATE)
 
     # --- words ----------------------------------------------------------------------------
 
-    def begin(self, start: int | None = None) -> None:
-        """A turn begins, at the latest onset of speech unless `start` says where."""
-        self._live = LiveTranscript(self.speech_from if start is None else start)
-        self.listen_along()
-
-    def listen_along(self) -> None:
-        """Recognise the growing segment while speech goes on."""
-        self._stop_partials()
-        self._partials = asyncio.create_task(self._decode_along())
+    def begin(self, at: int | None = None) -> None:
+        """A turn begins: `at` a sample, or at the latest onset of speech."""
+        self.forget()
+        self._turn_from = self.speech_from if at is None else at
+        self._live = LiveTranscript(self._turn_from)
+        self._partials = asyncio.create_task(self._decode_along(self._live))
 
     def forget(self) -> None:
         """The turn is over; its audio is not needed again."""
-        self._stop_partials()
-        self._live = None
+        if self._partials:
+            self._partials.cancel()
+        self._live = self._partials = None
 
     async def finish(self) -> str:
         """All words of the turn up to the latest speech. Raises SpeechError."""
-        self._stop_partials()
+        live, end = self._live, min(self.speech_to + _TAIL, self._buffer.end)
+        if live is None:
+            return ""
         async with self._decoding:
-            live = self._live
-            if live is None:
-                return ""
-            end = min(max(self.speech_to + _TAIL, live.start), self._buffer.end)
-            if end - live.start > _WINDOW:
-                await self._close_at(live, self._quiet_cut(live))
+            end = max(end, live.start)
             transcript = await self._decode(live, end)
-            self.spoken_language = transcript.language
+            if transcript.text:
+                self.spoken_language = transcript.language
             text = live.text(transcript)
             if live.must_close(end, paused=True):
                 self._tell(live, live.close(transcript, end))
@@ -136,30 +161,22 @@ class Ear:
             "endpoint", lambda: self._engines.endpointer.completeness(audio)
         )
 
-    def close(self) -> None:
-        self.forget()
-
-    def _stop_partials(self) -> None:
-        if self._partials:
-            self._partials.cancel()
-            self._partials = None
-
-    async def _decode_along(self) -> None:
-        live = self._live
-        while live is self._live and live is not None:
+    async def _decode_along(self, live: LiveTranscript) -> None:
+        while True:
             await asyncio.sleep(_PARTIAL_EVERY)
-            # A decode that starts in a pause would only delay the one that counts.
-            if not self.voiced or self._engines.busy("asr"):
+            # A decode that starts as a pause begins would only delay the one that counts.
+            if not self._segmenter.voiced or self._engines.busy("asr"):
                 continue
-            end = self._buffer.end
-            if live.must_close(end, paused=False):
+            if live.must_close(self._buffer.end, paused=False):
                 await self._close_segment(live)
                 continue
             async with self._decoding:
                 try:
-                    self._tell(live, live.partial(await self._decode(live, end)))
+                    transcript = await self._decode(live, self._buffer.end)
                 except SpeechError as error:
                     _log.warning("partial recognition failed: %s", error)
+                else:
+                    self._tell(live, live.partial(transcript))
 
     async def _close_segment(self, live: LiveTranscript) -> None:
         async with self._decoding:
@@ -193,4 +210,4 @@ class Ear:
 
     def _tell(self, live: LiveTranscript, words: str) -> None:
         if words and live is self._live:
-            self._report(live.stable, words)
+            self._report(live.stable)

@@ -29,7 +29,8 @@ class Playback:
         """Samples handed out by due()."""
         self.underruns = 0
         """Times that the caller's buffer ran dry before the end, holds not counted."""
-        self._rate = rate
+        self.rate = rate
+        """Hz."""
         self._lead = round(lead * rate)
         self._chunk = max(1, round(chunk * rate))
         self._queue: deque[Pcm] = deque()
@@ -96,7 +97,7 @@ class Playback:
 
     def heard(self, now: float) -> int:
         """Samples heard by `now`; never more than sent. Goes back only when acked() says so."""
-        passed = int((now - self._base_at) * self._rate + _ROUNDING)
+        passed = int((now - self._base_at) * self.rate + _ROUNDING)
         return min(self.sent, self._base + max(0, passed))
 
     def acked(self, samples: int, now: float) -> None:
@@ -109,14 +110,14 @@ class Playback:
         return self._time_of(self.sent) if self.all_sent else None
 
     def _time_of(self, sample: int) -> float:
-        return self._base_at + (sample - self._base) / self._rate
+        return self._base_at + (sample - self._base) / self.rate
 
     def _restart_if_dry(self, now: float) -> None:
         dry_at = self._time_of(self.sent)
         if now < dry_at:
             return
         excused = self._dry_excused_from is not None and dry_at >= self._dry_excused_from
-        if self.sent and not excused and now > dry_at + 1 / self._rate:
+        if self.sent and not excused and now > dry_at + 1 / self.rate:
             self.underruns += 1
         self._base, self._base_at = self.sent, now
 

@@ -37,14 +37,20 @@ class ReplyOwner(Protocol):
 
     def send(self, events: list[dict[str, Any]]) -> None: ...
 
-    def message_begins(self, reply: Reply) -> str:
-        """Add reply.item_id to the conversation; answers the previous item's id."""
+    def message_begins(self, reply: Reply) -> str | None:
+        """Add the reply's message to the conversation; answers the id of the item before."""
 
-    def tool_called(self, reply: Reply, item_id: str, call: ToolCall) -> str:
-        """Add the call to the conversation; answers the previous item's id."""
+    def message_ends(self, reply: Reply, status: str) -> None:
+        """Its text is complete, or incomplete, as `status` says."""
+
+    def tool_called(self, reply: Reply, item_id: str, call: ToolCall) -> str | None:
+        """Add the call to the conversation; answers the id of the item before."""
 
     def reply_failed(self, reply: Reply, error: Exception) -> str:
         """Log and report the error; answers the sentence that says so to the caller."""
+
+    def timing(self, reply: Reply) -> dict[str, Any] | None:
+        """What response.done says under `conch`, where the client asked for it."""
 
     def reply_delivered(self, reply: Reply) -> None:
         """Everything is sent; the client has seen response.done."""
@@ -103,7 +109,10 @@ class Reply:
         self.playback = Playback(mouth.rate, lead=lead) if mouth else None
         self.done = False
         """response.done went out."""
+        self.remembered = True
+        """Whether the conversation keeps it."""
         self._stream, self._source, self._mouth, self._owner = stream, source, mouth, owner
+        self._ahead = _SECONDS_AHEAD * mouth.rate if mouth else 0
         self._loop = asyncio.get_running_loop()
         self._clauses: asyncio.Queue[str | None] = asyncio.Queue(_CLAUSES_AHEAD)
         self._captions: deque[tuple[int, str]] = deque()
@@ -144,25 +153,38 @@ class Reply:
         if self._published.is_set() and not self.done:
             self._end("cancelled", reason)
 
-    async def wait_stopped(self) -> None:
-        """Until its tasks are gone and the language model is free."""
+    async def abandon(self) -> None:
+        """The client is gone: stop without a word, and return when the engines are free."""
+        self._stop()
         if self._task:
             await asyncio.wait([self._task])
 
     def heard_samples(self) -> int:
         return self.playback.heard(self._loop.time()) if self.playback else 0
 
-    @property
-    def interrupted_early(self) -> bool:
-        """Whether some of it has not been heard by now."""
-        return self.playback is not None and self.heard_samples() < self.ledger.samples
+    def played(self, samples: int) -> None:
+        """The client reports what it has played; that is better than the clock."""
+        if self.playback:
+            self.playback.acked(samples, self._loop.time())
+            self._pump()
+
+    def heard_text(self, samples: int | None = None) -> str | None:
+        """The words heard of it by now, or once `samples` were; None when that is all of them."""
+        if self.playback is None:
+            return None
+        heard = self.heard_samples() if samples is None else min(samples, self.playback.sent)
+        whole = self.done and heard >= self.ledger.samples
+        return None if whole else self.ledger.text(heard)
 
     # --- tokens to clauses ----------------------------------------------------------------
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._generate())
-            group.create_task(self._speak(self._mouth) if self._mouth else self._write())
+            if self._mouth and self.playback:
+                group.create_task(self._speak(self._mouth, self.playback))
+            else:
+                group.create_task(self._write())
 
     async def _generate(self) -> None:
         cutter = ClauseCutter()
@@ -192,9 +214,7 @@ class Reply:
 
     # --- clauses to audio, or to text -----------------------------------------------------
 
-    async def _speak(self, mouth: Mouth) -> None:
-        playback = self.playback
-        assert playback is not None
+    async def _speak(self, mouth: Mouth, playback: Playback) -> None:
         samples = 0
         while (clause := await self._clauses.get()) is not None:
             try:
@@ -219,7 +239,7 @@ class Reply:
         self._pump()
 
     async def _wait_for_space(self, playback: Playback) -> None:
-        while self.ledger.samples - playback.sent > _SECONDS_AHEAD * playback.rate:
+        while self.ledger.samples - playback.sent > self._ahead:
             self._space.clear()
             await self._space.wait()
 
@@ -228,7 +248,7 @@ class Reply:
         while (text := await self._clauses.get()) is not None:
             self._begin_message()
             self.text += text
-            self._owner.send(self._stream.text(text))
+            self._owner.send([self._stream.text(text)])
         self._complete()
 
     # --- audio to the client --------------------------------------------------------------
@@ -244,33 +264,31 @@ class Reply:
         pcm = playback.due(self._loop.time())
         if len(pcm) and self._mouth:
             self._begin_message()
-            self._caption(playback.sent - len(pcm), playback.sent)
-            self._owner.send(self._stream.audio(self._mouth.encode(pcm)))
+            self._caption(playback.sent)
+            self._owner.send([self._stream.audio(self._mouth.encode(pcm))])
             self._space.set()
         if playback.all_sent:
-            self._caption(playback.sent, playback.sent + 1)
+            self._caption(playback.sent + 1)
             self._complete()
             return
         when = playback.timer()
         if when is not None:
             self._timer = self._loop.call_at(when, self._pump)
 
-    def _caption(self, first: int, end: int) -> None:
-        """The words of a clause go out just before its first sample."""
-        del first
+    def _caption(self, end: int) -> None:
+        """The words of the clauses that begin before sample `end`; they go out before it."""
         while self._captions and self._captions[0][0] < end:
             clause = self._captions.popleft()[1]
             self._begin_message()
             self.text += clause
-            self._owner.send(self._stream.transcript(clause))
+            self._owner.send([self._stream.transcript(clause)])
 
     def _begin_message(self) -> None:
         if self.timing.first_sent:
             return
         self.timing.first_sent = self._loop.time()
         previous = self._owner.message_begins(self)
-        modality = "audio" if self._mouth else "text"
-        self._owner.send(self._stream.start_message(self.item_id, previous, modality))
+        self._owner.send(self._stream.start_message(self.item_id, previous))
 
     # --- the end --------------------------------------------------------------------------
 
@@ -284,36 +302,28 @@ class Reply:
         self._owner.reply_delivered(self)
         drained = self.playback.drained_at() if self.playback else None
         self._timer = self._loop.call_at(
-            drained or self._loop.time(), self._owner.reply_finished, self
+            self._loop.time() if drained is None else drained, self._owner.reply_finished, self
         )
 
     def _end(self, status: str, reason: str) -> None:
         self.done = True
-        stream, events = self._stream, []
+        events: list[dict[str, Any]] = []
         if self.timing.first_sent:
-            events += stream.finish_message(
-                self.text, "completed" if status == "completed" else "incomplete"
-            )
-        if status in ("completed", "incomplete"):
-            for call in self._calls:
-                item_id = new_id("item")
-                previous = self._owner.tool_called(self, item_id, call)
-                events += stream.function_call(
-                    item_id, call.id, call.name, call.arguments, previous
-                )
+            item_status = "completed" if status == "completed" else "incomplete"
+            self._owner.message_ends(self, item_status)
+            events += self._stream.finish_message(self.text, item_status)
+        for call in self._calls if status in ("completed", "incomplete") else ():
+            item_id = new_id("item")
+            previous = self._owner.tool_called(self, item_id, call)
+            events += self._stream.function_call(item_id, call, previous)
         error = None
         if self._error is not None:
-            error = {"type": "server_error", "code": "engine_failed"}
-        usage = self._usage
-        events += stream.done(
-            status,
-            reason,
-            error=error,
-            input_tokens=usage.input_tokens,
-            cached_tokens=usage.cached_tokens,
-            output_tokens=usage.output_tokens,
-        )
-        self._owner.send(events)
+            code = "engine_failed"
+            error = {"type": "server_error", "code": code, "message": str(self._error)}
+        done = self._stream.done(status, reason, error, self._usage)
+        if timing := self._owner.timing(self):
+            done["conch"] = timing
+        self._owner.send([*events, done])
 
     def _stop(self) -> None:
         if self._task:

@@ -59,7 +59,7 @@ class Policy:
     """Ask the endpointer; False: `complete` is the one silence that counts (server_vad)."""
     speculate: bool = True
     """Start a likely reply before the turn is committed."""
-    barge_in: float = 0.4
+    barge_in: float = 0.6
     """Speech of this length over a reply interrupts it, whatever the words."""
     hold: float = 0.8
     """The longest that a reply is held for words that are still being recognised."""
@@ -208,6 +208,8 @@ class CommitTurn:
 class DiscardTurn:
     turn: int
     reason: str
+    announced: bool = False
+    """Whether the client knows of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,7 +501,8 @@ class TurnManager:
         return [*commands, Apologise(started.reply, started.request)]
 
     def _discard(self, reason: str) -> list[Command]:
-        commands: list[Command] = [*self._drop(), DiscardTurn(self._turn.number, reason)]
+        turn = self._turn
+        commands = [*self._drop(), DiscardTurn(turn.number, reason, turn.announced)]
         self.turn = None
         return [*commands, *self._answer_request()]
 

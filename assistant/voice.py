@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import soxr
 
-from assistant.engines import Engines
-from assistant.wire.settings import AudioFormat
+from assistant.wire.settings import ResponseSettings
 from speech.audio import alaw_encode, ulaw_encode
 from speech.interfaces import Mark, Pcm, Speech
+
+if TYPE_CHECKING:
+    from assistant.engines import Engines
 
 
 class Mouth:
     """One reply's voice: a synthesiser, a voice of it, and the client's audio format."""
 
-    def __init__(self, engines: Engines, output: AudioFormat, *, voice: str, speed: float) -> None:
-        self._engines, self._format = engines, output
-        self._voice, self._speed = voice, speed
-        self.rate = output.rate
+    def __init__(self, engines: Engines, settings: ResponseSettings) -> None:
+        self._engines, self._settings = engines, settings
+        self.rate = settings.output.rate
 
     async def say(self, clause: str) -> Speech:
         """The clause as speech at self.rate; empty where nothing in it can be said.
@@ -26,7 +29,7 @@ class Mouth:
         return await self._engines.run("tts", lambda: self._synthesize(clause))
 
     def encode(self, pcm: Pcm) -> bytes:
-        match self._format.name:
+        match self._settings.output.name:
             case "audio/pcmu":
                 return ulaw_encode(pcm)
             case "audio/pcma":
@@ -36,7 +39,8 @@ class Mouth:
 
     def _synthesize(self, clause: str) -> Speech:
         synthesizer = self._engines.synthesizer
-        pieces = list(synthesizer.synthesize(clause, voice=self._voice, speed=self._speed))
+        voice, speed = self._settings.voice, self._settings.speed
+        pieces = list(synthesizer.synthesize(clause, voice=voice, speed=speed))
         if not pieces:
             return Speech(np.empty(0, np.int16))
         pcm = np.concatenate([piece.pcm for piece in pieces])

@@ -108,7 +108,7 @@ def test_speech_that_is_never_recognised_is_apologised_for(failure: t.Event | No
 
 def test_short_noise_is_discarded_long_speech_without_words_is_not() -> None:
     manager = TurnManager(POLICY)
-    assert play(manager, *said(""), (2.0, None))[-1] == t.DiscardTurn(1, "no words")
+    assert play(manager, *said(""), (2.0, None))[-1] == t.DiscardTurn(1, "no words", announced=True)
     assert manager.state is State.IDLE
     manager = TurnManager(POLICY)
     play(manager, (0.5, t.SpeechStarted(0.1)), (4.2, t.SpeechPaused(0.2, POLICY.lost_speech)))
@@ -120,7 +120,7 @@ def test_short_noise_is_discarded_long_speech_without_words_is_not() -> None:
 def test_speech_over_a_reply_holds_then_interrupts() -> None:
     manager = replying()
     assert play(manager, (3.0, t.SpeechStarted(0.1))) == [t.BeginTurn(2), t.HoldReply(1)]
-    assert play(manager, (3.31, None)) == [
+    assert play(manager, (3.51, None)) == [
         t.AnnounceSpeech(2),
         t.CancelReply(1, "turn_detected"),
     ]
@@ -282,7 +282,7 @@ class World:
                 assert self.open_turn is None, "the caller's words were dropped"
                 self.open_turn = turn
                 self.spoke += 1
-            case t.CommitTurn(turn, _) | t.DiscardTurn(turn, _):
+            case t.CommitTurn(turn) | t.DiscardTurn(turn):
                 assert self.open_turn == turn
                 self.open_turn = None
                 self.settled += 1

@@ -95,8 +95,12 @@ class ResponseStream:
         ]
 
     def done(
-        self, status: str, reason: str = "", error: Event | None = None, usage: Finished | None = None
-    ) -> list[Event]:
+        self,
+        status: str,
+        reason: str = "",
+        error: Event | None = None,
+        usage: Finished | None = None,
+    ) -> Event:
         """The one terminal event."""
         self._expect("open")
         self._state = "done"
@@ -109,7 +113,7 @@ class ResponseStream:
                 details["error"] = error
             response["status_details"] = details
         response["usage"] = _usage(usage or Finished("stop"))
-        return [{"type": "response.done", "response": response}]
+        return {"type": "response.done", "response": response}
 
     # --- parts ----------------------------------------------------------------------------
 

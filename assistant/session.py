@@ -1,0 +1,468 @@
+"""One call, from a microphone frame to a spoken answer. Read it top to bottom.
+
+    _receive      a client event comes in; requests.py says what each kind does
+    hear          its audio becomes frames, voice activity and speech events      (steps 1, 2)
+    _words        words that will not change reach client, manager and model         (step 3)
+    turn          the turn manager says what follows, _carry_out does it         (steps 4, 6)
+    _start_reply  a reply is generated, spoken and paced to the client               (step 5)
+    keep_heard    what was heard of it stays in the conversation                     (step 7)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from assistant import requests, turns
+from assistant.config import Config
+from assistant.conversation import (
+    Conversation,
+    caller_turn,
+    function_call,
+    parse_item,
+    spoken_reply,
+    to_messages,
+)
+from assistant.hearing import Ear
+from assistant.outbox import Outbox, Transport
+from assistant.phrases import phrase
+from assistant.policy import defaults, turn_policy
+from assistant.reply import Reply
+from assistant.voice import Mouth
+from assistant.wire import realtime as wire
+from assistant.wire.response import ResponseStream
+from assistant.wire.errors import WireError
+from assistant.wire.settings import ResponseSettings, SessionSettings
+from llm.interfaces import (
+    Finished,
+    LanguageModelError,
+    Prompt,
+    ReplyPart,
+    Sampling,
+    TextDelta,
+    ToolCall,
+)
+from speech.interfaces import RATE, Audio, SpeechError
+
+if TYPE_CHECKING:
+    from assistant.engines import Engines
+
+_log = logging.getLogger(__name__)
+
+_REPLIES_KEPT = 32
+"""Latest replies that the client can still truncate to what was heard."""
+_EXTENSION = "conch.1"
+CAPABILITIES = {"version": 1, "extensions": [_EXTENSION]}
+_MISSING_AUDIO = 0.5
+"""Seconds without audio, while the caller speaks, that count as silence from then on."""
+
+
+class Session:
+    """One websocket's call. `run` returns when it is over and nothing of it is left."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        engines: Engines,
+        config: Config,
+        *,
+        model: str = "",
+        extensions: frozenset[str] = frozenset(),
+    ) -> None:
+        self.config, self.extensions = config, extensions
+        self.settings = SessionSettings(
+            defaults(config, model or engines.llm.name), wire.new_id("sess"), CAPABILITIES
+        )
+        self.conversation = Conversation(window=config.llm.context * 3 // 4)
+        self.turns = turns.TurnManager()
+        self.ear = Ear(engines, config.turns, self._words)
+        self.reply: Reply | None = None
+        self.replies: OrderedDict[str, Reply] = OrderedDict()
+        """The latest, by item id."""
+        self.asked: dict[str, ResponseSettings] = {}
+        """What the response.create events ask for that wait for their turn."""
+        self.item_id = ""
+        """Of the caller's turn under way; empty between turns."""
+        self._told = 0
+        """Characters of that turn's words that the client has."""
+        self._recognition = self._speech_end = 0.0
+        self._transport, self._engines = transport, engines
+        self._outbox = Outbox(transport, config.server.send_buffer_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._llm = engines.llm.open()
+        self._llm_free = asyncio.Lock()
+        self._prefill_next: str | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transcriptions: set[asyncio.Task[None]] = set()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._gap_check: asyncio.TimerHandle | None = None
+        self._last_audio = 0.0
+
+    async def run(self) -> None:
+        """Serve the call until the client hangs up, or has to be hung up on."""
+        sending = asyncio.create_task(self._outbox.run(), name="send")
+        receiving = asyncio.create_task(self._receive(), name="receive")
+        try:
+            self.send([wire.session_created(self.settings.to_wire())])
+            self.configure()
+            await asyncio.wait([sending, receiving], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._close(sending, receiving)
+
+    async def _close(self, *tasks: asyncio.Task[None]) -> None:
+        for timer in (self._alarm, self._gap_check):
+            if timer:
+                timer.cancel()
+        self.ear.forget()
+        if self.reply:
+            await self.reply.abandon()
+        running = [*tasks, *self._tasks]
+        for task in running:
+            task.cancel()
+        for result in await asyncio.gather(*running, return_exceptions=True):
+            if isinstance(result, Exception):
+                _log.error("the call ended on an error", exc_info=result)
+        await self._llm.close()
+
+    def send(self, events: list[dict[str, Any]]) -> None:
+        for event in events:
+            self._outbox.put(wire.encode(event))
+
+    # --- a client event comes in ----------------------------------------------------------
+
+    async def _receive(self) -> None:
+        while (raw := await self._transport.receive()) is not None:
+            try:
+                await requests.handle(self, wire.decode(raw, self.config.server.max_frame_bytes))
+            except WireError as error:
+                self.send([wire.error(error)])
+            except Exception as error:  # noqa: BLE001  # one event's fault must not end the call
+                self.report(error)
+
+    def configure(self) -> None:
+        """Take the session's settings over, as they are now."""
+        detection = self.settings.turn_detection
+        self.ear.language = self.settings.language
+        if detection is not None:
+            self.turn(turns.Configured(turn_policy(self.config.turns, detection)))
+        elif self.turns.turn is not None:
+            self.turn(turns.CommitRequested())
+        self.prefill("")
+
+    # --- audio to speech events -----------------------------------------------------------
+
+    async def hear(self, audio: Audio, rate: int) -> None:
+        """The caller's next audio, shape (n,) at `rate` Hz. Waits while recognition is behind."""
+        await self.ear.room()
+        self._last_audio = self._loop.time()
+        if self.settings.turn_detection is None and not self.item_id:
+            self.ear.begin(at=self.ear.end)
+            self._open_item()
+        self._listen(audio, rate)
+
+    def _listen(self, audio: Audio, rate: int) -> None:
+        detect = self.settings.turn_detection is not None
+        for event in self.ear.push(audio, rate, detect=detect):
+            if isinstance(event, turns.SpeechPaused):
+                self._speech_end = self._loop.time() - event.silence
+            self.turn(event)
+        if self.ear.speaking and self._gap_check is None:
+            self._silence_where_audio_is_missing()
+
+    def _silence_where_audio_is_missing(self) -> None:
+        """A client that stops sending in mid-speech has fallen silent: muted, or gone quiet."""
+        self._gap_check = None
+        if self._loop.time() - self._last_audio >= _MISSING_AUDIO:
+            self._listen(np.zeros(RATE // 10, np.float32), RATE)
+        if self.ear.speaking and self._gap_check is None:
+            self._gap_check = self._loop.call_later(0.1, self._silence_where_audio_is_missing)
+
+    # --- words ----------------------------------------------------------------------------
+
+    def _words(self, stable: str) -> None:
+        """The words of the turn so far that will not change."""
+        self._caption(stable)
+        self.turn(turns.Heard(stable))
+
+    def _caption(self, text: str) -> None:
+        """Send the words that the client lacks, once it knows of the turn."""
+        turn = self.turns.turn
+        known = turn.announced if turn else bool(self.item_id)
+        if known and self.settings.transcription and len(text) > self._told:
+            self.send([wire.transcription_delta(self.item_id, text[self._told :])])
+            self._told = len(text)
+
+    async def _transcribe(self, pause: int) -> None:
+        began = self._loop.time()
+        try:
+            text = await self.ear.finish()
+        except SpeechError as error:
+            self.report(error)
+            self.turn(turns.RecognitionFailed(pause))
+            return
+        self._recognition = self._loop.time() - began
+        self.turn(turns.Transcribed(pause, text))
+
+    async def _score(self, pause: int) -> None:
+        try:
+            self.turn(turns.EndpointScored(pause, await self.ear.completeness()))
+        except SpeechError as error:
+            _log.error("this turn's end is judged by its silence alone: %s", error)
+
+    def prefill(self, text: str) -> None:
+        """Let the model read the conversation and the turn so far, when it has nothing to do."""
+        if self._prefill_next is None and self.reply is None:
+            self.spawn(self._read_ahead())
+        self._prefill_next = text
+
+    async def _read_ahead(self) -> None:
+        async with self._llm_free:
+            text, self._prefill_next = self._prefill_next or "", None
+            if self.reply is None:
+                try:
+                    await self._llm.prefill(self._prompt(self.settings.response(), text))
+                except LanguageModelError as error:
+                    _log.warning("nothing was read ahead: %s", error)
+
+    # --- who has the floor ----------------------------------------------------------------
+
+    def turn(self, event: turns.Event) -> None:
+        """Tell the turn manager, and do what it says."""
+        self._obey(self.turns.receive(event, self._loop.time()))
+
+    def _obey(self, commands: list[turns.Command]) -> None:
+        for command in commands:
+            self._carry_out(command)
+        if self._alarm:
+            self._alarm.cancel()
+        due = self.turns.timer()
+        self._alarm = None if due is None else self._loop.call_at(due, self._fire)
+
+    def _fire(self) -> None:
+        self._alarm = None
+        self._obey(self.turns.fire(self._loop.time()))
+
+    def _carry_out(self, command: turns.Command) -> None:  # noqa: C901, PLR0912  # a table
+        match command:
+            case turns.BeginTurn():
+                self.ear.begin()
+                self._open_item()
+            case turns.AnnounceSpeech():
+                self.send([wire.speech_started(self.item_id, self.ear.speech_from_ms)])
+            case turns.ScoreEndpoint(pause):
+                self.spawn(self._score(pause))
+            case turns.Transcribe(pause):
+                self.spawn(self._transcribe(pause))
+            case turns.Prefill(text):
+                self.prefill(text)
+            case turns.CommitTurn(_, text):
+                self._commit_turn(text)
+            case turns.DiscardTurn(_, reason, announced):
+                self.discard(reason, announced=announced)
+            case turns.StartReply(number, speculative, request):
+                self._start_reply(number, request, speculative=speculative)
+            case turns.Apologise(number, request):
+                self._start_reply(number, request, saying=phrase("not_understood", self._language))
+            case turns.PublishReply():
+                self._publish()
+            case turns.HoldReply():
+                self._current_reply.hold()
+            case turns.ResumeReply():
+                self._current_reply.resume()
+            case turns.DropReply():
+                self._current_reply.cancel("")
+                self.reply = None
+            case turns.CancelReply(_, reason):
+                self._current_reply.cancel(reason)
+                self.keep_heard(self._current_reply)
+                self.reply = None
+            case turns.Refuse(code):
+                raise requests.refusal(code)
+
+    # --- the caller's turn as a conversation item -----------------------------------------
+
+    def _open_item(self) -> None:
+        self.item_id, self._told = wire.new_id("item"), 0
+
+    def _commit_item(self) -> tuple[str, int]:
+        """The turn becomes an item; answers its id and how many of its characters are told."""
+        item = caller_turn(self.item_id)
+        self.item_id = ""
+        previous = self.conversation.add(item)
+        self.send(
+            [
+                wire.input_audio_buffer_committed(item.id, previous),
+                wire.conversation_item_added(item.to_wire(), previous),
+                wire.conversation_item_done(item.to_wire(), previous),
+            ]
+        )
+        return item.id, self._told
+
+    def _settle(self, item_id: str, told: int, text: str, seconds: float) -> None:
+        """The words of a committed turn are known; none at all: it was not understood."""
+        self.conversation.set_transcript(item_id, text)
+        if not self.settings.transcription:
+            return
+        if not text:
+            self.send([wire.transcription_failed(item_id, "no words were recognised")])
+            return
+        if text[told:]:
+            self.send([wire.transcription_delta(item_id, text[told:])])
+        self.send([wire.transcription_completed(item_id, text, seconds)])
+
+    def _commit_turn(self, text: str) -> None:
+        self.send([wire.speech_stopped(self.item_id, self.ear.speech_to_ms)])
+        self._settle(*self._commit_item(), text, self.ear.turn_seconds)
+        self.ear.forget()
+
+    def discard(self, reason: str, *, announced: bool) -> None:
+        """What was heard takes no turn: noise, a backchannel, or cleared by the client."""
+        _log.info("speech that took no turn: %s", reason)
+        if announced:
+            self.send([wire.speech_stopped(self.item_id, self.ear.speech_to_ms)])
+        self.item_id = ""
+        self.ear.forget()
+
+    def commit_buffer(self) -> None:
+        """Push-to-talk: the client says that its turn is over."""
+        words = self.spawn(self._transcribe_item(*self._commit_item(), self.ear.turn_seconds))
+        self._transcriptions.add(words)
+        words.add_done_callback(self._transcriptions.discard)
+
+    async def _transcribe_item(self, item_id: str, told: int, seconds: float) -> None:
+        try:
+            text = await self.ear.finish()
+        except SpeechError as error:
+            self.report(error)
+            text = ""
+        self._settle(item_id, told, text, seconds)
+
+    # --- the reply ------------------------------------------------------------------------
+
+    def _start_reply(
+        self, number: int, request: str, *, speculative: bool = False, saying: str = ""
+    ) -> None:
+        """Begin to generate: for what a response.create asked, else for the session."""
+        settings = self.asked.pop(request, None) or self.settings.response()
+        turn = self.turns.turn
+        said = (turn.text or "") if turn else ""
+        source = _sentence(saying) if saying else self._generate(settings, said)
+        mouth = Mouth(self._engines, settings) if settings.speaks else None
+        stream = ResponseStream(wire.new_id("resp"), settings)
+        lead = self.config.call.lead_ms / 1000
+        self.reply = Reply(number, stream, source, mouth, self, lead)
+        self.reply.remembered = settings.in_conversation
+        self.reply.timing.recognition = self._recognition
+        self.reply.start()
+        if not speculative:
+            self._publish()
+
+    def _publish(self) -> None:
+        reply = self._current_reply
+        reply.timing.speech_end = self._speech_end
+        reply.publish()
+
+    async def _generate(
+        self, settings: ResponseSettings, said: str
+    ) -> AsyncGenerator[ReplyPart, None]:
+        """The model's answer to the conversation, and to `said` while that is not yet in it."""
+        if self._transcriptions:
+            await asyncio.wait(self._transcriptions)
+        sampling = Sampling(settings.temperature, settings.max_tokens)
+        async with self._llm_free:
+            prompt = self._prompt(settings, said)
+            async with aclosing(self._llm.reply(prompt, sampling)) as parts:
+                async for part in parts:
+                    yield part
+
+    def _prompt(self, settings: ResponseSettings, said: str) -> Prompt:
+        items = self.conversation.latest()
+        if settings.input is not None:
+            items = [parse_item(given) for given in settings.input]
+        if said:
+            items.append(caller_turn("", said))
+        messages = to_messages(settings.instructions, items)
+        return Prompt(messages, settings.tools, settings.tool_choice)
+
+    @property
+    def _current_reply(self) -> Reply:
+        if self.reply is None:
+            raise RuntimeError(f"no reply under way in state {self.turns.state}")
+        return self.reply
+
+    # --- what a reply tells its session ---------------------------------------------------
+
+    def message_begins(self, reply: Reply) -> str | None:
+        self.replies[reply.item_id] = reply
+        while len(self.replies) > _REPLIES_KEPT:
+            self.replies.popitem(last=False)
+        if not reply.remembered:
+            return None
+        return self.conversation.add(spoken_reply(reply.item_id, speaks=reply.playback is not None))
+
+    def message_ends(self, reply: Reply, status: str) -> None:
+        self.conversation.set_reply(reply.item_id, reply.text, status)
+
+    def tool_called(self, reply: Reply, item_id: str, call: ToolCall) -> str | None:
+        return self.conversation.add(function_call(item_id, call)) if reply.remembered else None
+
+    def reply_delivered(self, reply: Reply) -> None:
+        self.turn(turns.ReplyDelivered(reply.number))
+
+    def reply_finished(self, reply: Reply) -> None:
+        if self.reply is reply:
+            self.reply = None
+        self.turn(turns.ReplyFinished(reply.number))
+
+    def reply_failed(self, reply: Reply, error: Exception) -> str:
+        self.report(error)
+        return phrase("engine_failed", self._language)
+
+    def timing(self, reply: Reply) -> dict[str, Any] | None:
+        """What response.done tells a client that asked for conch's extensions."""
+        return {"timing_ms": reply.timing.milliseconds()} if _EXTENSION in self.extensions else None
+
+    def keep_heard(self, reply: Reply, samples: int | None = None) -> None:
+        """The conversation keeps what the caller heard of it, by now or up to `samples`."""
+        self.conversation.set_heard(reply.item_id, reply.heard_text(samples))
+
+    # --- housekeeping ---------------------------------------------------------------------
+
+    @property
+    def _language(self) -> str:
+        return self.ear.language or self.ear.spoken_language
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run beside the call; what goes wrong is reported, and the call goes on."""
+        task = asyncio.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001  # whatever it is, the call goes on
+            self.report(error)
+
+    def report(self, error: Exception, event_id: str = "") -> None:
+        """An engine or the server itself failed: log it, tell the client."""
+        _log.error("%s: %s", type(error).__name__, error, exc_info=error)
+        known = isinstance(error, SpeechError | LanguageModelError)
+        message = str(error) if known else f"{type(error).__name__} in the server; see its log"
+        problem = WireError(
+            message, code="engine_failed" if known else "internal_error", kind="server_error"
+        )
+        self.send([wire.error(problem)])
+
+
+async def _sentence(text: str) -> AsyncGenerator[ReplyPart, None]:
+    """A reply that needs no model."""
+    yield TextDelta(text)
+    yield Finished("stop")

@@ -1,0 +1,112 @@
+"""A scripted client on the other end of a Session, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from assistant.config import Config
+from assistant.session import Session
+from speech.interfaces import Audio
+from tests.fakes import Event, FakeEngines, pcm16
+
+RATE = 24_000
+
+
+class Client:
+    """Sends events and audio, keeps what comes back with the time at which it came."""
+
+    def __init__(
+        self,
+        engines: FakeEngines | None = None,
+        config: Config | None = None,
+        extensions: frozenset[str] = frozenset(),
+    ) -> None:
+        self.engines = engines or FakeEngines()
+        self.events: list[tuple[float, Event]] = []
+        self.closed: tuple[int, str] | None = None
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.chunk = 0.1
+        """Seconds of audio in one append."""
+        self._loop = asyncio.get_running_loop()
+        self._incoming: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        self.session = Session(self, self.engines, config or Config(), extensions=extensions)  # type: ignore[arg-type]  # a structural stand-in
+        self._running = asyncio.create_task(self.session.run())
+
+    # --- the transport that the session sees ----------------------------------------------
+
+    async def receive(self) -> str | bytes | None:
+        return await self._incoming.get()
+
+    async def send(self, text: str) -> None:
+        await self.reading.wait()
+        self.events.append((self._loop.time(), msgspec.json.decode(text)))
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed = (code, reason)
+
+    # --- what a test does -----------------------------------------------------------------
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        self._incoming.put_nowait(msgspec.json.encode({"type": kind, **fields}))
+
+    def raw(self, message: str | bytes) -> None:
+        self._incoming.put_nowait(message)
+
+    def configure(self, **audio_input: Any) -> None:
+        self.tell("session.update", session={"type": "realtime", "audio": {"input": audio_input}})
+
+    async def play(self, audio: Audio) -> None:
+        """Send audio of shape (n,) at RATE in real time."""
+        step = int(self.chunk * RATE)
+        for at in range(0, len(audio), step):
+            self.append(pcm16(audio[at : at + step]).tobytes())
+            await asyncio.sleep(self.chunk)
+
+    def append(self, data: bytes) -> None:
+        self.tell("input_audio_buffer.append", audio=base64.b64encode(data).decode())
+
+    async def say(self, text: str) -> None:
+        await self.play(self.engines.code.audio(text, RATE))
+
+    async def quiet(self, seconds: float) -> None:
+        await self.play(np.zeros(int(seconds * RATE), np.float32))
+
+    async def until(self, kind: str, count: int = 1, timeout: float = 60) -> Event:
+        """The `count`-th event of this kind, silence flowing meanwhile."""
+        end = self._loop.time() + timeout
+        while len(found := self.all(kind)) < count:
+            if self._loop.time() > end:
+                raise AssertionError(f"no {kind} number {count}; got {self.kinds()}")
+            await self.quiet(self.chunk)
+        return found[count - 1]
+
+    async def hang_up(self) -> None:
+        self._incoming.put_nowait(None)
+        await self._running
+
+    # --- what came back -------------------------------------------------------------------
+
+    def all(self, kind: str) -> list[Event]:
+        return [event for _, event in self.events if event["type"] == kind]
+
+    def kinds(self) -> list[str]:
+        return [event["type"] for _, event in self.events]
+
+    def when(self, kind: str, count: int = 1) -> float:
+        return [at for at, event in self.events if event["type"] == kind][count - 1]
+
+    def heard(self, item_id: str = "") -> str:
+        """The words in the delivered audio."""
+        deltas = [
+            base64.b64decode(event["delta"])
+            for event in self.all("response.output_audio.delta")
+            if not item_id or event["item_id"] == item_id
+        ]
+        pcm = np.frombuffer(b"".join(deltas), np.int16)
+        return self.engines.code.text(pcm.astype(np.float32) / 32767, RATE)
