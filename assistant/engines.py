@@ -19,6 +19,7 @@ import numpy as np
 from assistant import models
 from assistant.config import Config
 from assistant.metrics import clock
+from assistant.packages import ModelError
 from llm.interfaces import Engine, LanguageModelError, Message, Prompt
 from speech.interfaces import (
     FRAME,
@@ -270,7 +271,7 @@ def _remembered_choice(config: Config) -> str | None:
 
 
 def _choice_file() -> Path:
-    return models.cache_dir() / "tts-choice.json"
+    return models.Catalogue.load().root / "tts-choice.json"
 
 
 async def _warm_up(llm: Engine, instructions: str) -> None:
@@ -290,7 +291,7 @@ def _loading(stage: str) -> Iterator[None]:
         yield
     except LoadError:
         raise
-    except (SpeechError, LanguageModelError, models.ModelError, OSError, RuntimeError) as error:
+    except (SpeechError, LanguageModelError, ModelError, OSError, RuntimeError) as error:
         raise LoadError(f"{stage}: {' '.join(str(error).split())}") from error
 
 

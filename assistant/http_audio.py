@@ -63,7 +63,7 @@ async def speech(request: Request) -> Response:
     if asked.response_format in _FILES:
         return Response(await while_connected(request, _file(pieces, asked)), media_type=media)
     # The first piece is awaited here, so that a failure before it still has its own status.
-    first = await while_connected(request, anext(pieces, b""))  # type: ignore[arg-type]
+    first = await while_connected(request, anext(pieces, b""))
     header = _wav_header() if asked.response_format == "wav" else b""
     return StreamingResponse(_stream(header + first, pieces), media_type=media)
 
@@ -71,29 +71,35 @@ async def speech(request: Request) -> Response:
 async def transcriptions(request: Request) -> Response:
     engines = _engines(request)
     try:
-        form = await limited(request, _FILE_BYTES + _TEXT_BYTES).form(max_files=1, max_fields=20)
+        form = limited(request, _FILE_BYTES + _TEXT_BYTES).form(max_files=1, max_fields=20)
+        async with form as fields:
+            content, asked = await _recording(fields)
     except HTTPException as error:
         raise ApiError(400, f"expected multipart/form-data: {error.detail}") from error
-    async with form:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise ApiError(400, "expected an audio file, got none", param="file")
-        form_at = _text(form, "response_format") or "json"
-        if form_at not in transcribe.FORMATS:
-            expected = ", ".join(transcribe.FORMATS)
-            message = f"expected one of {expected}, got {form_at!r}"
-            raise ApiError(400, message, param="response_format")
-        audio = await asyncio.to_thread(_decoded, await file.read())
-        language = _text(form, "language") or request.app.state.service.config.asr.language
-        work = transcribe.transcribe(
-            engines, audio, language=language, context=_text(form, "prompt")
-        )
-        try:
-            found = await while_connected(request, work)
-        except SpeechError as error:
-            raise ApiError(500, str(error), code="model_failed") from error
-    answer = found.to_format(form_at)
+    audio = await asyncio.to_thread(_decoded, content)
+    language = asked["language"] or request.app.state.service.config.asr.language
+    work = transcribe.transcribe(engines, audio, language=language, context=asked["prompt"])
+    try:
+        found = await while_connected(request, work)
+    except SpeechError as error:
+        raise ApiError(500, str(error), code="model_failed") from error
+    answer = found.to_format(asked["response_format"])
     return PlainTextResponse(answer) if isinstance(answer, str) else JSONResponse(answer)
+
+
+async def _recording(form: FormData) -> tuple[bytes, dict[str, str]]:
+    """The file's content and the other fields that matter here. Raises ApiError."""
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise ApiError(400, "expected an audio file, got none", param="file")
+    asked = {}
+    for name, default in (("language", ""), ("prompt", ""), ("response_format", "json")):
+        value = form.get(name)
+        asked[name] = value if isinstance(value, str) and value else default
+    if asked["response_format"] not in transcribe.FORMATS:
+        expected, came = ", ".join(transcribe.FORMATS), asked["response_format"]
+        raise ApiError(400, f"expected one of {expected}, got {came!r}", param="response_format")
+    return await file.read(), asked
 
 
 def _engines(request: Request) -> Engines:
@@ -101,11 +107,6 @@ def _engines(request: Request) -> Engines:
     check_access(service.config.server.api_key, request.headers)
     engines: Engines = service.ready()
     return engines
-
-
-def _text(form: FormData, name: str) -> str:
-    value = form.get(name, "")
-    return value if isinstance(value, str) else ""
 
 
 async def _spoken(engines: Engines, asked: SpeechRequest) -> AsyncIterator[bytes]:
@@ -152,8 +153,12 @@ def _wav_header() -> bytes:
     unknown, rate, width = 0xFFFFFFFF, OUTPUT_RATE, 2
     format_ = struct.pack("<IHHIIHH", 16, 1, 1, rate, rate * width, width, 8 * width)
     return (
-        b"RIFF" + struct.pack("<I", unknown) + b"WAVEfmt " + format_
-        + b"data" + struct.pack("<I", unknown)
+        b"RIFF"
+        + struct.pack("<I", unknown)
+        + b"WAVEfmt "
+        + format_
+        + b"data"
+        + struct.pack("<I", unknown)
     )
 
 

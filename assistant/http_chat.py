@@ -7,7 +7,6 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -17,6 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from assistant.engines import Engines
 from assistant.http_common import ApiError, check_access, limited, while_connected
+from assistant.metrics import wall
 from llm.interfaces import (
     Finished,
     LanguageModel,
@@ -100,13 +100,14 @@ class ChatRequest(Struct):
             Tool(t.function.name, t.function.description or "", t.function.parameters or {})
             for t in self.tools or ()
         )
-        choice = self.tool_choice or "auto"
-        if isinstance(choice, _NamedTool):
-            choice = choice.function.name
-            if choice not in {tool.name for tool in tools}:
-                message = f"expected the name of one of the tools, got {choice!r}"
-                raise ApiError(400, message, param="tool_choice")
-        return Prompt(tuple(map(_message, self.messages)), tools, choice)
+        messages = tuple(map(_message, self.messages))
+        if not isinstance(self.tool_choice, _NamedTool):
+            return Prompt(messages, tools, self.tool_choice or "auto")
+        named = self.tool_choice.function.name
+        if named not in {tool.name for tool in tools}:
+            message = f"expected the name of one of the tools, got {named!r}"
+            raise ApiError(400, message, param="tool_choice")
+        return Prompt(messages, tools, named)
 
     def sampling(self, default: Sampling) -> Sampling:
         return Sampling(
@@ -132,7 +133,7 @@ async def chat_completions(request: Request) -> Response:
         return JSONResponse(await while_connected(request, answer.whole(parts)))
     usage = asked.stream_options is not None and asked.stream_options.include_usage
     # The first part is awaited here, so that a failure before it still has its own status.
-    first = await while_connected(request, anext(parts))  # type: ignore[arg-type]
+    first = await while_connected(request, anext(parts))
     events = answer.events(first, parts, usage=usage)
     return StreamingResponse(events, media_type="text/event-stream")
 
@@ -178,7 +179,7 @@ class _Answer:
     def __init__(self, model: str) -> None:
         self._head = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
-            "created": int(datetime.now(UTC).timestamp()),
+            "created": int(wall()),
             "model": model,
         }
 

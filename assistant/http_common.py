@@ -58,7 +58,9 @@ def check_access(key: str, headers: Mapping[str, str], subprotocols: Sequence[st
             raise ApiError(403, message, code="origin_not_allowed")
         return
     given = [headers.get("api-key", ""), headers.get("authorization", "").removeprefix("Bearer ")]
-    given += [p.removeprefix(KEY_SUBPROTOCOL) for p in subprotocols if p.startswith(KEY_SUBPROTOCOL)]
+    for offered in subprotocols:
+        if offered.startswith(KEY_SUBPROTOCOL):
+            given.append(offered.removeprefix(KEY_SUBPROTOCOL))
     # Every candidate is compared, each in constant time.
     matches = [hmac.compare_digest(candidate.encode(), key.encode()) for candidate in given]
     if not any(matches):

@@ -89,11 +89,9 @@ class Service:
             self.engines = await load(self.config, progress)
         except LoadError as error:
             self.failure = str(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the server must say it
             _log.exception("loading the models failed")
             self.failure = f"{self.stage}: {type(error).__name__}: {error}"
-        else:
-            _log.info("ready: %s, %s", self.engines.llm.name, self.engines.tts_name)
 
     def ready(self) -> Engines:
         """The engines. Raises ApiError while there are none."""

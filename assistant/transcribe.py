@@ -18,6 +18,8 @@ _LONGEST = 25 * RATE
 _SEARCHED = 10 * RATE
 """How far back from there a quiet place is looked for."""
 _STEP = RATE // 20
+_UNSPACED = "\u2e80"
+"""Where the scripts begin that write no spaces between words."""
 _SENTENCE_ENDS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
 
 
@@ -112,8 +114,9 @@ def pieces(audio: Audio) -> Iterator[Audio]:
 
 
 def _joined(words: list[Word]) -> Word:
-    spaced = any(word.text.startswith(" ") for word in words)
-    text = ("" if spaced else " ").join(word.text for word in words).strip()
+    text = ""
+    for word in words:
+        text += word.text if not text or word.text[:1] >= _UNSPACED else f" {word.text}"
     return Word(text, words[0].start, words[-1].end)
 
 
