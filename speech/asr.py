@@ -145,7 +145,7 @@ class WhisperRecognizer:
                 break
             encoded = self._encode(audio, max(least, seconds + _TAIL))
             result = self._decode(encoded, tokenizer, seconds, context)
-        if _unsaid(result):
+        if _unsaid(result, seconds):
             return Transcript("", language=tokenizer.language_code, confidence=0.0)
         words = self._align(encoded, tokenizer, result, seconds) if word_times else ()
         confidence = math.exp(min(0.0, result.score))
@@ -238,10 +238,14 @@ def _within(ids: list[int], tokenizer: Tokenizer, seconds: float) -> tuple[int, 
     return tuple(kept)
 
 
-def _unsaid(result: _Decoded) -> bool:
+def _unsaid(result: _Decoded, seconds: float) -> bool:
     """Whether the text is what Whisper makes of silence and noise."""
-    # One clear word scores as low as -1.4: most of its tokens are timestamps.
-    if result.no_speech > 0.45 and result.score < -1.45:
-        return True
     plain = re.sub(r"[^\w\s]", "", result.text.lower()).strip()
-    return not plain or (plain in _PHANTOMS and (result.no_speech > 0.45 or result.score < -0.7))
+    if not plain:
+        return True
+    if result.no_speech <= 0.45:
+        return False
+    # One clear word scores as low as -1.4, as most of its tokens are timestamps.
+    unlikely = result.score < (-1.45 if len(result.ids) < 5 else -1.1)
+    sparse = len(result.ids) < 1.2 * seconds - 1
+    return unlikely or sparse or (plain in _PHANTOMS and result.score < -0.8)

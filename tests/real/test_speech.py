@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import jiwer
 import numpy as np
 import pytest
-from assistant.models import locate
 
+from assistant.models import locate
 from speech.asr import WhisperRecognizer, once, repeats
 from speech.audio import Resampler, to_float
 from speech.endpoint import SmartTurn
