@@ -1,7 +1,7 @@
 # Conch. `make run` installs what is missing and serves the call page.
 
 PYTHON ?= python3
-CALLS ?= 10
+CALLS ?= 1
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
