@@ -13,8 +13,3 @@ def clock() -> float:
 def wall() -> float:
     """Seconds since 1970, UTC, for records that people read."""
     return time.time()
-
-
-def wall() -> float:
-    """Seconds since 1970, for what is shown to people and clients; never for measuring."""
-    return time.time()
