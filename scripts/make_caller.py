@@ -19,7 +19,7 @@ def main() -> None:
         pcm = np.concatenate([speech.pcm for speech in steps])
         audio = soxr.resample(pcm, synthesizer.sample_rate, RATE)
         soundfile.write(line.path, audio, RATE, subtype="PCM_16")
-        print(f"{line.path.name}: {len(audio) / RATE:.2f} s")  # noqa: T201
+        print(f"{line.path.name}: {len(audio) / RATE:.2f} s")
 
 
 if __name__ == "__main__":

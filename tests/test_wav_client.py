@@ -88,7 +88,6 @@ async def scripted() -> AsyncIterator[str]:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/realtime"
 
 
-@pytest.mark.asyncio
 async def test_a_call_is_recorded_with_its_turns_and_times(tmp_path: Path) -> None:
     async with scripted() as url, WavCaller(url) as caller:
         utterance = caller.say(np.concatenate([LOUD[:480], np.zeros(4800, np.int16)]))
@@ -125,3 +124,8 @@ def test_every_line_of_the_recorded_callers_is_there() -> None:
 def test_a_missing_recording_is_named(tmp_path: Path) -> None:
     with pytest.raises(CallError, match="nothing.wav"):
         load(tmp_path / "nothing.wav")
+
+
+async def test_no_server_is_a_call_error() -> None:
+    with pytest.raises(CallError, match="expected a server at ws://127.0.0.1:1/"):
+        await WavCaller("ws://127.0.0.1:1/").__aenter__()

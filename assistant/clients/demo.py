@@ -36,14 +36,16 @@ async def run(output_dir: Path, url: str | None = None, api_key: str = "") -> li
     for it, and write demo.wav and demo.json. Raises CallError."""
     console = Console()
     output_dir.mkdir(parents=True, exist_ok=True)
-    async with server(console) if url is None else _given(url) as address:
-        async with WavCaller(address, api_key) as caller:
-            with Live(console=console, refresh_per_second=8) as live:
-                showing = asyncio.create_task(_show(live, caller))
-                await _converse(caller)
-                showing.cancel()
-                live.update(_view(caller))
-            found = await turns(caller)
+    async with (
+        server(console) if url is None else _given(url) as address,
+        WavCaller(address, api_key) as caller,
+    ):
+        with Live(console=console, refresh_per_second=8) as live:
+            showing = asyncio.create_task(_show(live, caller))
+            await _converse(caller)
+            showing.cancel()
+            live.update(_view(caller))
+        found = await turns(caller)
     wav, timeline = output_dir / "demo.wav", output_dir / "demo.json"
     save(caller, found, wav, timeline)
     console.print(summary(found))
@@ -106,9 +108,12 @@ async def _loaded(console: Console, url: str, process: asyncio.subprocess.Proces
         async with asyncio.timeout(_LOADING_LIMIT):
             with console.status("Starting the server") as status:
                 while (health := await asyncio.to_thread(_health, url))["status"] != "ok":
+                    if health["status"] == "failed":
+                        raise CallError(f"the server could not load: {health['reason']}")
                     if process.returncode is not None:
                         raise CallError(f"the server ended with code {process.returncode}")
-                    status.update(f"Loading: {health.get('detail') or health['status']}")
+                    stage, done = health.get("stage", ""), health.get("progress", 0.0)
+                    status.update(f"Loading {stage} {done:.0%}" if stage else "Starting the server")
                     await asyncio.sleep(0.2)
     except TimeoutError:
         raise CallError(f"expected the server to load in {_LOADING_LIMIT:g} s") from None

@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 import soxr
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from speech.interfaces import Pcm
 
@@ -108,18 +109,26 @@ class WavCaller:
         self._seen: dict[str, int] = {}
         self._news = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
-        self._ws: ClientConnection | None = None
+        self._ws: ClientConnection
+        self._closed = ""
         self._began = 0.0
 
     async def __aenter__(self) -> Self:
-        self._ws = await connect(
-            self._url, additional_headers=self._headers, max_size=1 << 20, max_queue=None
-        )
+        try:
+            self._ws = await connect(
+                self._url, additional_headers=self._headers, max_size=1 << 20, max_queue=None
+            )
+        except (OSError, WebSocketException) as error:
+            raise CallError(f"expected a server at {self._url}: {error}") from None
         self._began = asyncio.get_running_loop().time()
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._talk())]
-        await self.wait_for("session.created", 10)
-        await self.send({"type": "session.update", "session": self._session})
-        await self.wait_for("session.updated", 10)
+        try:
+            await self.wait_for("session.created", 10)
+            await self.send({"type": "session.update", "session": self._session})
+            await self.wait_for("session.updated", 10)
+        except BaseException:
+            await self.hang_up()
+            raise
         return self
 
     async def __aexit__(
@@ -128,11 +137,13 @@ class WavCaller:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        await self.hang_up()
+
+    async def hang_up(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._ws:
-            await self._ws.close()
+        await self._ws.close()
 
     @property
     def now(self) -> float:
@@ -140,8 +151,10 @@ class WavCaller:
         return asyncio.get_running_loop().time() - self._began
 
     async def send(self, event: Event) -> None:
-        assert self._ws is not None
-        await self._ws.send(json.dumps(event))
+        try:
+            await self._ws.send(json.dumps(event))
+        except ConnectionClosed as error:
+            raise CallError(f"the server closed the call: {error}") from None
 
     def say(self, pcm: Pcm) -> Utterance:
         """Speak int16 samples at RATE, after whatever is still being said."""
@@ -160,8 +173,10 @@ class WavCaller:
                             self._seen[kind] = at + 1
                             return self.events[at][1]
                     self._seen[kind] = len(self.events)
-                    if self._tasks[0].done():
-                        raise CallError(f"expected {kind}, but the server closed the call")
+                    if self._closed:
+                        raise CallError(
+                            f"expected {kind}, but the server closed the call: {self._closed}"
+                        )
                     await self._news.wait()
         except TimeoutError:
             last = [event["type"] for _, event in self.events[-5:]]
@@ -210,12 +225,12 @@ class WavCaller:
             )
 
     async def _listen(self) -> None:
-        assert self._ws is not None
         try:
-            async for raw in self._ws:
-                await self._take(json.loads(raw))
-        finally:
+            while True:
+                await self._take(json.loads(await self._ws.recv()))
+        except (ConnectionClosed, CallError) as error:
             async with self._news:
+                self._closed = str(error)
                 self._news.notify_all()
 
     async def _take(self, event: Event) -> None:

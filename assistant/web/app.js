@@ -145,7 +145,8 @@ async function ready() {
     const answer = await fetch("healthz", { cache: "no-store" });
     $("loading").hidden = answer.ok;
     if (answer.ok) return;
-    const { progress } = await answer.json().catch(() => ({}));
+    const { status, reason, progress } = await answer.json().catch(() => ({}));
+    if (status === "failed") throw new Error(`The server could not load its models: ${reason}`);
     if (typeof progress === "number") $("progress").value = progress;
     else $("progress").removeAttribute("value");
     await new Promise((resolve) => setTimeout(resolve, 500));

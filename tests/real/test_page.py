@@ -32,7 +32,6 @@ FLAGS = [
 ANSWER_MS = 60_000
 
 
-@pytest.mark.asyncio
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
 async def test_a_question_into_the_microphone_is_captioned_and_answered(tmp_path: Path) -> None:
     (line,) = (q for q in questions() if (q.name, q.voice) == ("france", "af_heart"))
