@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from pathlib import Path
@@ -67,6 +68,10 @@ def serve(
     )
     from assistant.server import serve as run_server
 
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for package in ("assistant", "llm", "speech"):
+        logging.getLogger(package).setLevel(logging.INFO)
+    typer.echo(f"Call http://{settings.server.host}:{settings.server.port}/ (Ctrl-C ends Conch)")
     run_server(settings)
 
 
@@ -105,7 +110,7 @@ def say(
     text = sys.stdin.read() if text == "-" else text
     with _STDERR.status("Loading the voice"):
         synthesizer = load_synthesizer(settings)
-    rate = synthesizer.sample_rate
+    rate, samples = synthesizer.sample_rate, 0
     with output.open("wb") as stream, _bar("{task.description}") as bar:
         speaking = bar.add_task("Speaking", total=None)
         with soundfile.SoundFile(stream, "w", rate, 1, format=format_) as recording:
@@ -113,9 +118,8 @@ def say(
                 text, voice=settings.tts.voice, speed=settings.tts.speed
             ):
                 recording.write(speech.pcm)
-                said = recording.tell() / rate
-                bar.update(speaking, description=f"Speaking: {said:.1f} s of audio")
-            samples = recording.tell()
+                samples += len(speech.pcm)
+                bar.update(speaking, description=f"Speaking: {samples / rate:.1f} s of audio")
     if not samples:
         output.unlink()
         raise SpeechError(f"expected a text that can be spoken, got {text!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from typer.testing import CliRunner, Result
 from assistant import audiofile
 from assistant.cli import app
 from assistant.models import Catalogue
-from speech.interfaces import RATE, SpeechError
+from speech.interfaces import RATE, Audio, Speech, SpeechError, Transcript, Voice
 
 COMMANDS = ("serve", "demo", "say", "transcribe", "chat", "models")
 
@@ -107,6 +108,68 @@ def test_an_unknown_model_is_named_with_the_known_ones() -> None:
         line = failure("models", command, "gpt-9")
         assert "gpt-9" in line
         assert "whisper-base" in line
+
+
+class Beeper:
+    """A synthesiser: every letter of the text is 10 ms of sound."""
+
+    sample_rate = 8000
+    voices: tuple[Voice, ...] = ()
+
+    def __init__(self, path: Path, threads: int) -> None:
+        pass
+
+    def synthesize(self, text: str, *, voice: str = "", speed: float = 1.0) -> Iterator[Speech]:
+        for _ in filter(str.isalpha, text):
+            yield Speech(np.full(round(80 / speed), 1000, np.int16))
+
+
+class Stopwatch:
+    """A recogniser: the words are how many seconds it was given."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        pass
+
+    def transcribe(
+        self, audio: Audio, *, language: str = "", context: str = "", word_times: bool = False
+    ) -> Transcript:
+        return Transcript(f"{len(audio) / RATE:.0f} seconds")
+
+
+@pytest.fixture
+def _own_engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CONCH_TTS_ENGINE", f"{__name__}:Beeper")
+    monkeypatch.setenv("CONCH_TTS_PIPER_MODEL", str(tmp_path))
+    monkeypatch.setenv("CONCH_ASR_ENGINE", f"{__name__}:Stopwatch")
+    monkeypatch.setenv("CONCH_ASR_MODEL", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_own_engines")
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_say_writes_what_was_spoken(tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"hello.{suffix}"
+    assert conch("say", "Hello.", "-o", str(out), "--speed", "2").exit_code == 0
+    pcm, rate = soundfile.read(out, dtype="int16")
+    assert (rate, pcm.tolist()) == (8000, [1000] * 5 * 40)
+
+
+@pytest.mark.usefixtures("_own_engines")
+def test_say_leaves_no_file_of_a_text_without_sound(tmp_path: Path) -> None:
+    result = conch("say", "...", "-o", str(tmp_path / "x.wav"))
+    assert result.exit_code == 1
+    assert result.stderr.endswith("conch: expected a text that can be spoken, got '...'\n")
+    assert not (tmp_path / "x.wav").exists()
+
+
+@pytest.mark.usefixtures("_own_engines")
+def test_a_long_recording_is_transcribed_in_pieces_that_hold_all_of_it(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", np.full(8000 * 62, 0.1), 8000)
+    result = conch("transcribe", str(tmp_path / "long.wav"))
+    assert result.exit_code == 0
+    seconds = [int(line.split()[0]) for line in result.stdout.splitlines()]
+    assert len(seconds) > 2
+    assert max(seconds) < 30
+    assert abs(sum(seconds) - 62) <= 1
 
 
 def test_a_recording_of_any_rate_and_width_is_heard_whole(tmp_path: Path) -> None:
