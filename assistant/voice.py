@@ -44,10 +44,10 @@ class Mouth:
         if not pieces:
             return Speech(np.empty(0, np.int16))
         pcm = np.concatenate([piece.pcm for piece in pieces])
-        marks, chars, samples = [], 0, 0
+        marks, samples = [], 0
         for piece in pieces:
-            marks += [Mark(chars + m.chars, samples + m.samples) for m in piece.marks]
-            chars = marks[-1].chars if marks else 0
+            # A mark's characters are those of the whole clause, its samples the piece's own.
+            marks += [Mark(mark.chars, samples + mark.samples) for mark in piece.marks]
             samples += len(piece.pcm)
         return _resampled(Speech(pcm, tuple(marks)), synthesizer.sample_rate, self.rate)
 

@@ -95,7 +95,8 @@ class Speech:
     pcm: Pcm
     """Shape (n,), at the synthesiser's sample rate."""
     marks: tuple[Mark, ...] = ()
-    """Ends of words where the engine knows them, ascending; empty where it does not."""
+    """Ends of words where the engine knows them, ascending; empty where it does not. Characters
+    count over the whole text given, samples within this piece."""
 
 
 class Synthesizer(Protocol):
