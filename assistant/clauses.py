@@ -58,7 +58,7 @@ _LINKS = frozenset(
 )
 _LEANING = _LINKS | frozenset(
     "the a an of to my your his her its our their this that these those is are was were be am not "
-    "no very more most can will would could should may might must do does did has have had i you "
+    "no very can will would could should may might must do does did has have had i you "
     "he she it we they there's it's i'm i'll i've you're we're that's what how".split()
 )
 """Words that lean on the next one: a clause that is cut after them sounds broken off."""

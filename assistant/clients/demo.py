@@ -27,7 +27,7 @@ from assistant.clients.wav import CallError, WavCaller
 _LOADING_LIMIT = 180.0
 _REPLY_LIMIT = 90.0
 _INTERRUPT_AFTER = 4.0
-"""Seconds of the long reply that the caller listens to before breaking in."""
+"""Seconds of the long reply that the caller hears before breaking in."""
 _SHOWN = 12
 
 
@@ -58,8 +58,8 @@ async def _converse(caller: WavCaller) -> None:
     caller.say(lines["hello"].audio())
     await _hear_out(caller)
     caller.say(lines["story"].audio())
-    await caller.wait_for("response.output_audio_transcript.delta", _REPLY_LIMIT)
-    await asyncio.sleep(_INTERRUPT_AFTER)
+    answer = await caller.wait_for("response.output_audio_transcript.delta", _REPLY_LIMIT)
+    await caller.hear(answer["item_id"], _INTERRUPT_AFTER)
     caller.say(lines["stop"].audio())
     await caller.wait_for("response.done", _REPLY_LIMIT)
     await _hear_out(caller)

@@ -54,7 +54,7 @@ async def turns(caller: WavCaller) -> list[Turn]:
             case "response.output_audio_transcript.done" if event["item_id"] in found:
                 found[event["item_id"]].reply = event["transcript"]
             case "response.done":
-                _finish(found, event["response"])
+                _finish(found, event)
     for turn in found.values():
         parts = caller.speaker.played
         turn.played = sum(len(p.pcm) for p in parts if p.item_id == turn.item_id) / RATE
@@ -87,11 +87,11 @@ def _begin(
         understood.clear()
 
 
-def _finish(found: dict[str, Turn], response: dict[str, Any]) -> None:
-    for item in response["output"]:
+def _finish(found: dict[str, Turn], event: dict[str, Any]) -> None:
+    for item in event["response"]["output"]:
         if turn := found.get(item["id"]):
-            turn.status = response["status"]
-            turn.timing_ms = response.get("conch", {}).get("timing_ms", {})
+            turn.status = event["response"]["status"]
+            turn.timing_ms = event.get("conch", {}).get("timing_ms", {})
 
 
 async def _heard(caller: WavCaller, item_id: str) -> str:

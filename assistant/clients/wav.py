@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -80,15 +80,20 @@ class Loudspeaker:
         self.played.append(Played(item_id, start, pcm))
         self._end = start + len(pcm)
 
+    def heard(self, item_id: str, now: int) -> int:
+        """Samples of that item played by `now`."""
+        parts = (p for p in self.played if p.item_id == item_id)
+        return sum(min(max(now - p.start, 0), len(p.pcm)) for p in parts)
+
     def flush(self, now: int) -> tuple[str, int] | None:
         """Fall silent: (item that was playing, samples of it that were heard), or None."""
         if now >= self._end:
             return None
         item_id = next(p.item_id for p in self.played if p.start + len(p.pcm) > now)
-        kept = [Played(p.item_id, p.start, p.pcm[: now - p.start])
-                for p in self.played if p.start < now]  # fmt: skip
+        samples = self.heard(item_id, now)
+        kept = [replace(p, pcm=p.pcm[: now - p.start]) for p in self.played if p.start < now]
         self.played, self._end = kept, now
-        return item_id, sum(len(p.pcm) for p in kept if p.item_id == item_id)
+        return item_id, samples
 
 
 class WavCaller:
@@ -174,9 +179,7 @@ class WavCaller:
                             return self.events[at][1]
                     self._seen[kind] = len(self.events)
                     if self._closed:
-                        raise CallError(
-                            f"expected {kind}, but the server closed the call: {self._closed}"
-                        )
+                        raise CallError(f"expected {kind}, but the call ended: {self._closed}")
                     await self._news.wait()
         except TimeoutError:
             last = [event["type"] for _, event in self.events[-5:]]
@@ -185,6 +188,14 @@ class WavCaller:
     def forget(self, kind: str) -> None:
         """wait_for looks for that type only among what comes from now on."""
         self._seen[kind] = len(self.events)
+
+    async def hear(self, item_id: str, seconds: float) -> None:
+        """Wait until the loudspeaker has played that much of an item, or all there is of it."""
+        while self.speaker.heard(item_id, round(self.now * RATE)) < seconds * RATE:
+            if any(_completed(event, item_id) for _, event in self.events):
+                return await self.played_out()
+            await asyncio.sleep(0.02)
+        return None
 
     async def played_out(self) -> None:
         """Wait until the loudspeaker has played all it was given."""
@@ -225,12 +236,15 @@ class WavCaller:
             )
 
     async def _listen(self) -> None:
+        reason = "this client failed"
         try:
             while True:
                 await self._take(json.loads(await self._ws.recv()))
         except (ConnectionClosed, CallError) as error:
+            reason = str(error)
+        finally:
             async with self._news:
-                self._closed = str(error)
+                self._closed = reason
                 self._news.notify_all()
 
     async def _take(self, event: Event) -> None:
@@ -255,6 +269,10 @@ class WavCaller:
                 "audio_end_ms": samples * 1000 // RATE,
             }
         )
+
+
+def _completed(event: Event, item_id: str) -> bool:
+    return (event["type"], event.get("item_id")) == ("response.output_audio.done", item_id)
 
 
 def load(path: Path) -> Pcm:
