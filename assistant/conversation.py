@@ -6,8 +6,10 @@ told what was heard. No audio is kept.
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -81,58 +83,85 @@ class _Content(msgspec.Struct):
     text: str | None = None
     transcript: str | None = None
     image_url: str | None = None
+    audio: str | None = None
+
+
+_Id = Annotated[str, msgspec.Meta(max_length=128)]
 
 
 class _Message(msgspec.Struct, tag_field="type", tag="message"):
-    role: str
+    role: Literal["system", "user", "assistant"]
     content: list[_Content]
-    id: str | None = None
+    id: _Id | None = None
 
 
 class _Call(msgspec.Struct, tag_field="type", tag="function_call"):
     name: str
     arguments: str
     call_id: str | None = None
-    id: str | None = None
+    id: _Id | None = None
 
 
 class _Output(msgspec.Struct, tag_field="type", tag="function_call_output"):
     call_id: str
     output: str
-    id: str | None = None
+    id: _Id | None = None
 
 
 _CONTENT = {
-    "system": ("input_text",),
-    "user": ("input_text", "input_audio", "input_image"),
-    "assistant": ("output_text", "output_audio", "text"),
+    "system": {"input_text": "text"},
+    "user": {"input_text": "text", "input_audio": "transcript", "input_image": "image_url"},
+    "assistant": {"output_text": "text", "output_audio": "transcript", "text": "text"},
+}
+"""By role, the kinds of content and the field that each must have."""
+_EXPECTED = {
+    ".type": "message, function_call or function_call_output",
+    ".role": "system, user or assistant",
 }
 
 
 def parse_item(given: Json, event_id: str = "") -> Item:
-    """A client's item, checked. Raises WireError."""
+    """A client's item, checked; its audio is not kept. Raises WireError."""
     try:
         item = msgspec.convert(given, _Message | _Call | _Output)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$")
-        raise _invalid(f"item{path.rstrip('`')}: {problem}", event_id) from None
-    if isinstance(item, _Message):
-        allowed = _CONTENT.get(item.role)
-        if allowed is None:
-            expected = ", ".join(_CONTENT)
-            raise _invalid(f"item.role: expected {expected}, got {item.role!r}", event_id)
-        for part in item.content:
-            if part.type not in allowed:
-                message = f"expected {', '.join(allowed)} in a {item.role} message"
-                raise _invalid(f"item.content: {message}, got {part.type!r}", event_id)
+        path = path.rstrip("`")
+        if path in _EXPECTED:
+            problem = f"expected {_EXPECTED[path]}, got {reprlib.repr(given[path[1:]])}"
+        raise _invalid(path, problem, event_id) from None
+    if item.id == "root":
+        raise _invalid(".id", "expected any id but 'root', which means the beginning", event_id)
     wire = {name: value for name, value in given.items() if name not in ("id", "status", "object")}
-    if wire["type"] == "function_call":
-        wire["call_id"] = wire.get("call_id") or new_id("call")
+    if isinstance(item, _Message):
+        wire["content"] = [
+            _checked(item.role, part, f".content[{at}]", event_id)
+            for at, part in enumerate(item.content)
+        ]
+    if isinstance(item, _Call):
+        wire["call_id"] = item.call_id or new_id("call")
     return Item(item.id or new_id("item"), wire)
 
 
-def _invalid(message: str, event_id: str) -> WireError:
-    return WireError(message, code="invalid_value", param="item", event_id=event_id)
+def _checked(role: str, part: _Content, path: str, event_id: str) -> Json:
+    """A part of a message, in its wire form."""
+    allowed = _CONTENT[role]
+    if part.type not in allowed:
+        message = f"expected {' or '.join(allowed)} in a {role} message"
+        raise _invalid(f"{path}.type", f"{message}, got {reprlib.repr(part.type)}", event_id)
+    name = allowed[part.type]
+    value = getattr(part, name)
+    if value is None:
+        if part.audio is not None:
+            message = "expected a transcript; audio is only recognised in input_audio_buffer.append"
+            raise _invalid(f"{path}.{name}", message, event_id)
+        raise _invalid(f"{path}.{name}", f"expected a string in {part.type}, got none", event_id)
+    return {"type": "output_text" if part.type == "text" else part.type, name: value}
+
+
+def _invalid(path: str, problem: str, event_id: str) -> WireError:
+    param = f"item{path}"
+    return WireError(f"{param}: {problem}", code="invalid_value", param=param, event_id=event_id)
 
 
 @dataclass
@@ -175,12 +204,14 @@ class Conversation:
                 param="item.id",
                 event_id=event_id,
             )
-        if after is None or after == self.last_id:
+        if not after or after == self.last_id:
             previous = self.last_id
             self._items[item.id] = item
             return previous
         if after != "root" and after not in self._items:
-            raise _unknown("item_create_invalid_previous_item_id", after, event_id)
+            raise _unknown(
+                "item_create_invalid_previous_item_id", after, event_id, "previous_item_id"
+            )
         items = list(self._items.values())
         at = 0 if after == "root" else 1 + [known.id for known in items].index(after)
         items.insert(at, item)
@@ -215,7 +246,7 @@ class Conversation:
             item.heard = text
 
 
-def to_messages(instructions: str, items: Any) -> tuple[Message, ...]:
+def to_messages(instructions: str, items: Iterable[Item]) -> tuple[Message, ...]:
     """Items in chat form. What was said in several turns without an answer between them is one
     message: chat templates alternate, and small models answer only the last of several."""
     messages = [Message("system", instructions)] if instructions else []
@@ -254,10 +285,10 @@ def _part_text(part: Json) -> str:
     return text.rstrip()
 
 
-def _unknown(code: str, item_id: str, event_id: str) -> WireError:
+def _unknown(code: str, item_id: str, event_id: str, param: str = "item_id") -> WireError:
     return WireError(
-        f"expected the id of an item of this conversation, got {item_id!r}",
+        f"expected the id of an item of this conversation, got {reprlib.repr(item_id)}",
         code=code,
-        param="item_id",
+        param=param,
         event_id=event_id,
     )

@@ -9,19 +9,26 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import reprlib
 import secrets
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from assistant.wire.errors import WireError
 
 Event = dict[str, Any]
 
 
+_DEEPEST = 64
+"""Levels of objects in what a client sends; far more than any JSON Schema of a tool needs."""
+_LONGEST_MESSAGE = 2000
+"""Characters of an error's message; it may quote what came, which may be anything."""
+
+
 class _Client(Struct, kw_only=True, tag_field="type"):
-    event_id: str = ""
+    event_id: Annotated[str, Meta(max_length=512)] = ""
 
 
 class SessionUpdate(_Client, tag="session.update"):
@@ -59,12 +66,12 @@ class ConversationItemDelete(_Client, tag="conversation.item.delete"):
 
 class ConversationItemTruncate(_Client, tag="conversation.item.truncate"):
     item_id: str
-    content_index: int = 0
+    content_index: Literal[0] = 0
     audio_end_ms: int | float = 0
 
 
 class ResponseCreate(_Client, tag="response.create"):
-    response: dict[str, Any] | None | UnsetType = UNSET
+    response: dict[str, Any] | UnsetType | None = UNSET
 
 
 class ResponseCancel(_Client, tag="response.cancel"):
@@ -75,8 +82,8 @@ class PlaybackAck(_Client, tag="conch.playback"):
     """Extension (ext=conch.1): how much of an item's audio the client has played."""
 
     item_id: str
-    played_ms: int | float
-    content_index: int = 0
+    played_ms: Annotated[float, Meta(ge=0, le=1e9)]
+    content_index: Literal[0] = 0
 
 
 ClientEvent = (
@@ -99,33 +106,65 @@ _ENCODER = msgspec.json.Encoder()
 _TYPES = [kind.__struct_config__.tag for kind in ClientEvent.__args__]
 
 
+class _Envelope(Struct):
+    """What is read of an event that is wrong otherwise."""
+
+    type: Any = None
+    event_id: Any = None
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+
+
 def decode(raw: str | bytes, max_bytes: int) -> ClientEvent:
     """One client message. Raises WireError, with the client's event_id where it can be read."""
+    if isinstance(raw, str) and not raw.isascii():
+        raw = raw.encode(errors="replace")
     size = len(raw)
     if size > max_bytes:
         raise WireError(
             f"expected a message of at most {max_bytes} bytes, got {size}", code="message_too_large"
         )
     try:
-        return _DECODER.decode(raw)
-    except msgspec.ValidationError as error:
+        event = _DECODER.decode(raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise _invalid(raw, str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise WireError(f"expected a JSON object, got {error}", code="invalid_json") from None
+    match event:
+        case (
+            SessionUpdate(session=given)
+            | ConversationItemCreate(item=given)
+            | ResponseCreate(response=given)
+        ) if not _shallow(given, _DEEPEST):
+            raise WireError(
+                f"expected at most {_DEEPEST} levels of objects and arrays, got more",
+                code="invalid_value",
+                event_id=event.event_id,
+            )
+    return event
+
+
+def _shallow(value: Any, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return True
+    return levels > 0 and all(_shallow(inner, levels - 1) for inner in value)
 
 
 def _invalid(raw: str | bytes, problem: str) -> WireError:
-    loose = msgspec.json.decode(raw)
-    if not isinstance(loose, dict):
-        got = type(loose).__name__
-        return WireError(f"expected a JSON object with a type, got {got}", code="invalid_event")
-    event_id = loose.get("event_id")
-    event_id = event_id if isinstance(event_id, str) else ""
-    kind = loose.get("type")
+    try:
+        loose = _ENVELOPE.decode(raw)
+    except msgspec.ValidationError as error:
+        return WireError(f"expected a JSON object with a type: {error}", code="invalid_event")
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return WireError(f"expected a JSON object, got {error}", code="invalid_json")
+    event_id = loose.event_id if isinstance(loose.event_id, str) else ""
+    event_id = event_id if len(event_id) <= 512 else ""
+    kind = loose.type
     if kind not in _TYPES:
-        near = difflib.get_close_matches(str(kind), _TYPES, n=2)
+        near = difflib.get_close_matches(str(kind)[:64], _TYPES, n=2)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        message = f"expected a known event type, got {kind!r}{hint}"
+        message = f"expected a known event type, got {reprlib.repr(kind)}{hint}"
         return WireError(message, code="unknown_event", param="type", event_id=event_id)
     _, _, path = problem.partition(" - at `$.")
     return WireError(
@@ -176,7 +215,7 @@ def error(problem: WireError) -> Event:
     body = {
         "type": problem.kind,
         "code": problem.code,
-        "message": problem.message,
+        "message": problem.message[:_LONGEST_MESSAGE],
         "param": problem.param or None,
         "event_id": problem.event_id or None,
     }

@@ -24,6 +24,7 @@ class ResponseStream:
         self._settings = settings
         self._output: list[Event] = []
         self._message: Event | None = None
+        self._previous: str | None = None
         self._state = "new"
 
     def created(self) -> list[Event]:
@@ -36,6 +37,7 @@ class ResponseStream:
         self._expect("open")
         self._state = "message"
         self._message = self._item(item_id, "in_progress")
+        self._previous = previous_item_id
         return [
             self._event("output_item.added", item=self._message),
             *self._remembered(conversation_item_added, self._message, previous_item_id),
@@ -44,16 +46,16 @@ class ResponseStream:
 
     def transcript(self, delta: str) -> Event:
         """Words that are spoken next."""
-        self._expect("message")
+        self._expect("message", speaks=True)
         return self._in_part("output_audio_transcript.delta", delta=delta)
 
     def audio(self, data: bytes) -> Event:
         """The next audio, in the response's format."""
-        self._expect("message")
+        self._expect("message", speaks=True)
         return self._in_part("output_audio.delta", delta=base64.b64encode(data).decode())
 
     def text(self, delta: str) -> Event:
-        self._expect("message")
+        self._expect("message", speaks=False)
         return self._in_part("output_text.delta", delta=delta)
 
     def finish_message(self, text: str, status: str) -> list[Event]:
@@ -69,7 +71,7 @@ class ResponseStream:
             done = [self._in_part("output_text.done", text=text)]
         done.append(self._in_part("content_part.done", part=self._part(text)))
         item = self._item(self._message_id, status, text)
-        return [*done, *self._item_done(item)]
+        return [*done, *self._item_done(item, self._previous)]
 
     def function_call(
         self, item_id: str, call: ToolCall, previous_item_id: str | None
@@ -84,6 +86,7 @@ class ResponseStream:
             "name": call.name,
             "arguments": "",
         }
+        whole = {**item, "status": "completed", "arguments": call.arguments}
         where = {"item_id": item_id, "call_id": call.id}
         arguments = "function_call_arguments"
         return [
@@ -91,7 +94,7 @@ class ResponseStream:
             *self._remembered(conversation_item_added, item, previous_item_id),
             self._event(f"{arguments}.delta", **where, delta=call.arguments),
             self._event(f"{arguments}.done", **where, name=call.name, arguments=call.arguments),
-            *self._item_done({**item, "status": "completed", "arguments": call.arguments}),
+            *self._item_done(whole, previous_item_id),
         ]
 
     def done(
@@ -117,9 +120,12 @@ class ResponseStream:
 
     # --- parts ----------------------------------------------------------------------------
 
-    def _expect(self, state: str) -> None:
+    def _expect(self, state: str, *, speaks: bool | None = None) -> None:
         if self._state != state:
             raise RuntimeError(f"response {self.id}: expected state {state}, is {self._state}")
+        if speaks not in (None, self._settings.speaks):
+            kind = "speaks" if self._settings.speaks else "writes"
+            raise RuntimeError(f"response {self.id}: got the other kind of delta, but it {kind}")
 
     @property
     def _message_id(self) -> str:
@@ -134,9 +140,9 @@ class ResponseStream:
     def _in_part(self, kind: str, **fields: Any) -> Event:
         return self._event(kind, item_id=self._message_id, content_index=0, **fields)
 
-    def _item_done(self, item: Event) -> list[Event]:
+    def _item_done(self, item: Event, previous_item_id: str | None) -> list[Event]:
         done = [
-            *self._remembered(conversation_item_done, item, None),
+            *self._remembered(conversation_item_done, item, previous_item_id),
             self._event("output_item.done", item=item),
         ]
         self._output.append(item)
@@ -165,9 +171,7 @@ class ResponseStream:
 
     def _response(self, status: str) -> Event:
         settings = self._settings
-        output = {"format": {"type": settings.output.name}, "voice": settings.voice}
-        if settings.output.name == "audio/pcm":
-            output["format"]["rate"] = settings.output.rate  # type: ignore[index]
+        output = {"format": settings.output.to_wire(), "voice": settings.voice}
         return {
             "object": "realtime.response",
             "id": self.id,

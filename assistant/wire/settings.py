@@ -4,97 +4,19 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import msgspec
 
 from assistant.wire.errors import WireError
+from assistant.wire.schema import FORMATS, AudioFormat, Json, TurnDetection, check
 from llm.interfaces import Tool
 
-Json = dict[str, Any]
+__all__ = ["AudioFormat", "Defaults", "ResponseSettings", "SessionSettings", "TurnDetection"]
 
-
-@dataclass(frozen=True, slots=True)
-class AudioFormat:
-    name: Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
-    rate: int
-    """Hz."""
-    sample_width: int
-    """Bytes."""
-
-
-FORMATS = {
-    "audio/pcm": AudioFormat("audio/pcm", 24_000, 2),
-    "audio/pcmu": AudioFormat("audio/pcmu", 8_000, 1),
-    "audio/pcma": AudioFormat("audio/pcma", 8_000, 1),
-}
 _BETA_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 """The names of the older flat sessions, which phone bridges still send."""
 
-
-class TurnDetection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
-    type: Literal["server_vad", "semantic_vad"]
-    create_response: bool = True
-    interrupt_response: bool = True
-    threshold: float = 0.5
-    prefix_padding_ms: int = 300
-    silence_duration_ms: int = 500
-    idle_timeout_ms: int | None = None
-    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
-
-
 _SERVER_VAD = ("threshold", "prefix_padding_ms", "silence_duration_ms", "idle_timeout_ms")
-
-
-class _Tool(msgspec.Struct, tag_field="type", tag="function"):
-    name: str
-    description: str | None = None
-    parameters: Json | None = None
-
-
-class _Format(msgspec.Struct):
-    type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
-    rate: Literal[24_000, 8_000] | None = None
-
-
-class _Transcription(msgspec.Struct):
-    model: str | None = None
-    language: str | None = None
-    prompt: str | None = None
-
-
-class _Input(msgspec.Struct):
-    format: _Format | None = None
-    transcription: _Transcription | None = None
-    turn_detection: TurnDetection | None = None
-    noise_reduction: Json | None = None
-
-
-class _Output(msgspec.Struct):
-    format: _Format | None = None
-    voice: str | Json | None = None
-    speed: float | None = None
-
-
-class _Audio(msgspec.Struct):
-    input: _Input | None = None
-    output: _Output | None = None
-
-
-class _Checked(msgspec.Struct):
-    """The fields that the server reads, with their types; others are echoed as they came."""
-
-    audio: _Audio | None = None
-    instructions: str | None = None
-    model: str | None = None
-    output_modalities: list[Literal["text", "audio"]] | None = None
-    tools: list[_Tool] | None = None
-    tool_choice: str | Json | None = None
-    max_output_tokens: int | Literal["inf"] | None = None
-    temperature: float | None = None
-    metadata: dict[str, str] | None = None
-    conversation: str | None = None
-    input: list[Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +61,6 @@ class SessionSettings:
         transcription: Json = {"model": defaults.transcription_model}
         if defaults.language:
             transcription["language"] = defaults.language
-        pcm = {"type": "audio/pcm", "rate": 24_000}
         self._session: Json = {
             "type": "realtime",
             "object": "realtime.session",
@@ -149,13 +70,13 @@ class SessionSettings:
             "instructions": defaults.instructions,
             "audio": {
                 "input": {
-                    "format": dict(pcm),
+                    "format": FORMATS["audio/pcm"].to_wire(),
                     "transcription": transcription,
                     "noise_reduction": None,
-                    "turn_detection": _filled({"type": "semantic_vad"}),
+                    "turn_detection": _detection({"type": "semantic_vad"}),
                 },
                 "output": {
-                    "format": dict(pcm),
+                    "format": FORMATS["audio/pcm"].to_wire(),
                     "voice": defaults.voice,
                     "speed": defaults.speed,
                 },
@@ -167,6 +88,9 @@ class SessionSettings:
             "tracing": None,
             "conch": capabilities,
         }
+        off = {"transcription": None, "turn_detection": None}
+        self._cleared = merge(self._session, {"instructions": "", "audio": {"input": off}})
+        """What a field holds that the client has cleared."""
 
     def to_wire(self) -> Json:
         return copy.deepcopy(self._session)
@@ -180,14 +104,15 @@ class SessionSettings:
                 param="session.type",
                 event_id=event_id,
             )
-        merged = merge(self._session, _from_beta(patch))
+        patch = _from_beta(patch)
+        check(patch, "session", event_id)
         fixed = {name: self._session[name] for name in ("type", "object", "id", "conch")}
-        merged |= fixed
-        _complete(merged)
-        _check(merged, "session", event_id)
-        detection = merged["audio"]["input"]["turn_detection"]
-        merged["audio"]["input"]["turn_detection"] = _filled(detection)
-        self._session = merged
+        session = _filled(merge(self._session, patch) | fixed, self._cleared)
+        for side in session["audio"].values():
+            side["format"] = FORMATS[side["format"]["type"]].to_wire()
+        hears = session["audio"]["input"]
+        hears["turn_detection"] = _detection(hears["turn_detection"])
+        self._session = session
 
     # --- what the server reads ------------------------------------------------------------
 
@@ -218,21 +143,21 @@ class SessionSettings:
 
     def response(self, given: Json | None = None, event_id: str = "") -> ResponseSettings:
         """The session's settings with those of one response.create over them."""
-        given = _from_beta(given or {})
-        _check(given, "response", event_id)
-        merged = merge({**self._session, "metadata": None}, given)
-        _complete(merged)
+        given = {name: value for name, value in (given or {}).items() if value is not None}
+        given = _from_beta(given)
+        check(given, "response", event_id)
+        merged = _filled(merge(self._session, given), self._cleared)
         output = merged["audio"]["output"]
-        limit = merged.get("max_output_tokens")
-        voice = output.get("voice") or self._defaults.voice
+        limit = merged["max_output_tokens"]
+        voice = output["voice"]
         return ResponseSettings(
-            instructions=merged.get("instructions") or "",
-            speaks="audio" in (merged.get("output_modalities") or ["audio"]),
+            instructions=merged["instructions"],
+            speaks="audio" in merged["output_modalities"],
             voice=voice["id"] if isinstance(voice, dict) else voice,
-            speed=output.get("speed") or self._defaults.speed,
+            speed=output["speed"],
             output=FORMATS[output["format"]["type"]],
-            tools=tuple(_tool(tool) for tool in merged.get("tools") or ()),
-            tool_choice=_tool_choice(merged.get("tool_choice")),
+            tools=tuple(_tool(tool) for tool in merged["tools"]),
+            tool_choice=_tool_choice(merged["tool_choice"]),
             temperature=_first(merged.get("temperature"), self._defaults.temperature),
             max_tokens=limit if isinstance(limit, int) else self._defaults.max_tokens,
             metadata=given.get("metadata"),
@@ -261,37 +186,25 @@ def _first(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _filled(detection: Json | None) -> Json | None:
+def _filled(session: Json, cleared: Json) -> Json:
+    """`session` where every field that is missing or None is as in `cleared`, at every depth."""
+    full = dict(session)
+    for name, value in cleared.items():
+        given = full.get(name)
+        if given is None:
+            full[name] = copy.deepcopy(value)
+        elif isinstance(value, dict) and name not in _WHOLE:
+            full[name] = _filled(given, value)
+    return full
+
+
+def _detection(given: Json | None) -> Json | None:
     """Turn detection with every field that its kind has."""
-    if detection is None:
+    if given is None:
         return None
-    full: Json = msgspec.to_builtins(msgspec.convert(detection, TurnDetection))
+    full: Json = msgspec.to_builtins(msgspec.convert(given, TurnDetection))
     unused = _SERVER_VAD if full["type"] == "semantic_vad" else ("eagerness",)
     return {name: value for name, value in full.items() if name not in unused}
-
-
-def _complete(session: Json) -> None:
-    """Put back what a client cleared but nothing can be done without."""
-    audio = session["audio"] = dict(session.get("audio") or {})
-    for side in ("input", "output"):
-        audio[side] = dict(audio.get(side) or {})
-        audio[side]["format"] = audio[side].get("format") or {"type": "audio/pcm", "rate": 24_000}
-    audio["input"].setdefault("turn_detection", None)
-    audio["input"].setdefault("transcription", None)
-    detection = audio["input"]["turn_detection"]
-    if isinstance(detection, dict):
-        detection.setdefault("type", "server_vad")
-
-
-def _check(given: Json, root: str, event_id: str) -> None:
-    try:
-        msgspec.convert(given, _Checked)
-    except msgspec.ValidationError as error:
-        problem, _, path = str(error).partition(" - at `$")
-        param = root + path.rstrip("`")
-        raise WireError(
-            f"{param}: {problem}", code="invalid_value", param=param, event_id=event_id
-        ) from None
 
 
 def _tool(given: Json) -> Tool:
