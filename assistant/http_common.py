@@ -58,9 +58,8 @@ def check_access(key: str, headers: Mapping[str, str], subprotocols: Sequence[st
             raise ApiError(403, message, code="origin_not_allowed")
         return
     given = [headers.get("api-key", ""), headers.get("authorization", "").removeprefix("Bearer ")]
-    for offered in subprotocols:
-        if offered.startswith(KEY_SUBPROTOCOL):
-            given.append(offered.removeprefix(KEY_SUBPROTOCOL))
+    offered = [name for name in subprotocols if name.startswith(KEY_SUBPROTOCOL)]
+    given += [name.removeprefix(KEY_SUBPROTOCOL) for name in offered]
     # Every candidate is compared, each in constant time.
     matches = [hmac.compare_digest(candidate.encode(), key.encode()) for candidate in given]
     if not any(matches):

@@ -31,11 +31,12 @@ from assistant.session import Session
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
 from assistant.wire.transport import WebSocketTransport
+from llm.interfaces import NoFreeSlot
 
 _log = logging.getLogger(__name__)
 
-GOING_AWAY = 1001
-TRY_AGAIN_LATER = 1013
+OVER, GOING_AWAY, BROKEN, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
+"""Close codes (RFC 6455, and its IANA registry)."""
 OVERSIZE_FACTOR = 4
 """A frame over the limit gets an `error` event; one over this many times it ends the call."""
 _STOPPING = 4
@@ -147,9 +148,17 @@ def create_app(
 
 def serve(config: Config) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises LoadError when the models cannot be loaded."""
-    app = create_app(config)
-    server = _Server(
-        uvicorn.Config(
+    server = Server(config, create_app(config))
+    server.run()
+    if server.service.failure:
+        raise LoadError(server.service.failure)
+
+
+class Server(uvicorn.Server):
+    """Stops when the models cannot be loaded, and hangs up before it stops."""
+
+    def __init__(self, config: Config, app: Starlette) -> None:
+        settings = uvicorn.Config(
             app,
             host=config.server.host,
             port=config.server.port,
@@ -158,17 +167,27 @@ def serve(config: Config) -> None:
             # Compressing base64 audio costs more latency than it saves bytes on such a link.
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_STOPPING,
-            # Its request lines would print query strings, where clients may put secrets.
+            # Request lines and handshake headers, which it would log, may hold keys.
             access_log=False,
             log_level="warning",
             log_config=None,
-        ),
-        app,
-    )
-    server.run()
-    service: Service = app.state.service
-    if service.failure:
-        raise LoadError(service.failure)
+        )
+        super().__init__(settings)
+        self._app = app
+        self.service: Service = app.state.service
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._app.state.loading.add_done_callback(self._loaded)
+
+    def _loaded(self, _task: asyncio.Task[Any]) -> None:
+        if self.service.failure:
+            self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.service.hang_up()
+        await super().shutdown(sockets)
 
 
 async def realtime(websocket: WebSocket) -> None:
@@ -197,7 +216,12 @@ async def realtime(websocket: WebSocket) -> None:
             extensions=_extensions(websocket),
         )
         await call.run()
-        await transport.close(1000, "")
+        await transport.close(OVER, "")
+    except NoFreeSlot:
+        await _refuse(transport, service.config.server.max_calls)
+    except Exception:
+        _log.exception("a call broke")
+        await transport.close(BROKEN, "the server failed; its log says why")
     finally:
         service.calls.discard(transport)
         _log.info("a call is over, %d under way", len(service.calls))
@@ -250,24 +274,3 @@ class _Page(StaticFiles):
         response = await super().get_response(path, scope)
         response.headers.update(_PAGE_HEADERS)
         return response
-
-
-class _Server(uvicorn.Server):
-    """Stops when the models cannot be loaded, and hangs up before it stops."""
-
-    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
-        super().__init__(config)
-        self._app = app
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._app.state.loading.add_done_callback(self._loaded)
-
-    def _loaded(self, _task: asyncio.Task[Any]) -> None:
-        if self._app.state.service.failure:
-            self.should_exit = True
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._app.state.service.hang_up()
-        await super().shutdown(sockets)

@@ -42,6 +42,7 @@ from llm.tooltext import ToolTextParser, as_call
 from llm.wire import Json, ToolCallDeltas, encode_prompt
 
 BATCH = 16
+_READ_BLOCK = 1 << 22
 _END = "\u27eaend\u27eb"
 """Put behind the caller's last word to find where the template goes on after it."""
 
@@ -280,9 +281,13 @@ def _params(path: Path, slots: int, context: int, threads: int, key: str) -> Any
 
 
 def _load(path: Path, params: Any) -> Any:
+    # The server object keeps Python's lock while it loads: let no slow disk be read under it.
+    block = bytearray(_READ_BLOCK)
     try:
         with path.open("rb") as file:
             magic = file.read(4)
+            while magic == b"GGUF" and file.readinto(block):
+                pass
     except OSError as error:
         raise LanguageModelError(f"cannot read the model {path}: {error.strerror}") from error
     if magic != b"GGUF":

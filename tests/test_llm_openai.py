@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -38,6 +38,7 @@ class FakeServer:
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[str] = field(default_factory=list)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    serving: list[asyncio.Task[Any]] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -46,9 +47,11 @@ class FakeServer:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        await self._server.wait_closed()
+        await asyncio.gather(*self.serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if task := asyncio.current_task():
+            self.serving.append(task)
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
         self.headers.append(head)
@@ -58,6 +61,8 @@ class FakeServer:
             await reader.read()
             self.gone.set()
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def response(body: str, status: str = "200 OK") -> bytes:
