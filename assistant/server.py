@@ -219,7 +219,7 @@ async def realtime(websocket: WebSocket) -> None:
         await transport.close(OVER, "")
     except NoFreeSlot:
         await _refuse(transport, service.config.server.max_calls)
-    except Exception:
+    except Exception:  # noqa: BLE001  # one call's fault must not stay unsaid, nor end others
         _log.exception("a call broke")
         await transport.close(BROKEN, "the server failed; its log says why")
     finally:

@@ -80,7 +80,14 @@ async def running(*, loaded: bool = True, **settings: Any) -> AsyncIterator[Runn
         await ready.wait()
         return NamedEngines()  # type: ignore[return-value]
 
-    def start(transport: Transport, *_: object, model: str, extensions: frozenset[str]) -> EchoCall:
+    def start(
+        transport: Transport,
+        engines: Engines,
+        config: Config,
+        *,
+        model: str,
+        extensions: frozenset[str],
+    ) -> EchoCall:
         if model == "full":
             raise NoFreeSlot("no slot")
         calls.append(EchoCall(transport, model, extensions))
