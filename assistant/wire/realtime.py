@@ -67,7 +67,7 @@ class ConversationItemDelete(_Client, tag="conversation.item.delete"):
 class ConversationItemTruncate(_Client, tag="conversation.item.truncate"):
     item_id: str
     content_index: Literal[0] = 0
-    audio_end_ms: int | float = 0
+    audio_end_ms: Annotated[float, Meta(ge=0, le=1e9)] = 0
 
 
 class ResponseCreate(_Client, tag="response.create"):
@@ -123,7 +123,9 @@ def decode(raw: str | bytes, max_bytes: int) -> ClientEvent:
     size = len(raw)
     if size > max_bytes:
         raise WireError(
-            f"expected a message of at most {max_bytes} bytes, got {size}", code="message_too_large"
+            f"expected a message of at most {max_bytes} bytes, got {size}",
+            code="message_too_large",
+            event_id=_invalid(raw, "").event_id,
         )
     try:
         event = _DECODER.decode(raw)
