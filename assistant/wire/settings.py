@@ -108,7 +108,7 @@ class SessionSettings:
         check(patch, "session", event_id)
         fixed = {name: self._session[name] for name in ("type", "object", "id", "conch")}
         session = _filled(merge(self._session, patch) | fixed, self._cleared)
-        for side in session["audio"].values():
+        for side in (session["audio"]["input"], session["audio"]["output"]):
             side["format"] = FORMATS[side["format"]["type"]].to_wire()
         hears = session["audio"]["input"]
         hears["turn_detection"] = _detection(hears["turn_detection"])
