@@ -17,7 +17,7 @@ from assistant.clients.caller import demo, questions
 from assistant.clients.timeline import save, turns
 from assistant.clients.wav import RATE, CallError, Loudspeaker, WavCaller, load
 
-LOUD = np.full(RATE // 20, 9000, np.int16)
+LOUD = np.full(2 * RATE, 9000, np.int16)
 
 
 def test_the_loudspeaker_queues_what_comes_early_and_notes_what_comes_late() -> None:
@@ -68,7 +68,7 @@ async def answer(socket: ServerConnection) -> None:
                 )
                 await send("input_audio_buffer.speech_started")
             case "conversation.item.truncate":
-                assert event["audio_end_ms"] < 50
+                assert event["audio_end_ms"] < 1900
                 await send(
                     "response.done",
                     response={"status": "cancelled", "output": [{"id": "r1"}]},
@@ -90,21 +90,21 @@ async def scripted() -> AsyncIterator[str]:
 async def test_a_call_is_recorded_with_its_turns_and_times(tmp_path: Path) -> None:
     async with scripted() as url, WavCaller(url) as caller:
         utterance = caller.say(np.concatenate([LOUD[:480], np.zeros(4800, np.int16)]))
-        await caller.wait_for("response.done", 2)
+        await caller.wait_for("response.done", 10)
         await utterance.said.wait()
         found = await turns(caller)
         with pytest.raises(CallError, match="expected response.done within"):
             await caller.wait_for("response.done", 0.01)
         await caller.send({"type": "bye"})
         with pytest.raises(CallError, match="expected response.created, but the call ended"):
-            await caller.wait_for("response.created", 2)
+            await caller.wait_for("response.created", 10)
     assert utterance.end == pytest.approx(utterance.start + 0.02)
     (turn,) = found
     assert (turn.caller, turn.reply, turn.heard, turn.status) == ("Hi", "Yo ho", "Yo", "cancelled")
     assert turn.timing_ms == {"tts": 40}
     assert turn.latency is not None
-    assert 0 <= turn.latency < 0.5
-    assert turn.played < 0.05
+    assert 0 <= turn.latency < 2
+    assert turn.played < 1.9, "the rest was flushed"
     save(caller, found, tmp_path / "call.wav", tmp_path / "call.json")
     audio, rate = soundfile.read(tmp_path / "call.wav")
     assert (rate, audio.shape[1]) == (RATE, 2)

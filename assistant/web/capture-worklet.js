@@ -2,6 +2,7 @@
 
 const RATE = 24000;
 const FRAME = RATE / 50;
+const SILENCE = new Float32Array(128);
 
 class Capture extends AudioWorkletProcessor {
   #frame = new Int16Array(FRAME);
@@ -10,8 +11,9 @@ class Capture extends AudioWorkletProcessor {
   #left = this.#step; // how much of the current output sample's span is still to come
   #sum = 0;
 
+  // A device that pauses gives no input at all; the server must still hear time go by.
   process([[input]]) {
-    for (const sample of input ?? []) this.#take(sample);
+    for (const sample of input ?? SILENCE) this.#take(sample);
     return true;
   }
 
