@@ -36,8 +36,8 @@ from assistant.policy import defaults, turn_policy
 from assistant.reply import Reply
 from assistant.voice import Mouth
 from assistant.wire import realtime as wire
-from assistant.wire.response import ResponseStream
 from assistant.wire.errors import WireError
+from assistant.wire.response import ResponseStream
 from assistant.wire.settings import ResponseSettings, SessionSettings
 from llm.interfaces import (
     Finished,
@@ -142,7 +142,7 @@ class Session:
                 await requests.handle(self, wire.decode(raw, self.config.server.max_frame_bytes))
             except WireError as error:
                 self.send([wire.error(error)])
-            except Exception as error:  # noqa: BLE001  # one event's fault must not end the call
+            except Exception as error:  # one event's fault must not end the call
                 self.report(error)
 
     def configure(self) -> None:
@@ -248,7 +248,7 @@ class Session:
         self._alarm = None
         self._obey(self.turns.fire(self._loop.time()))
 
-    def _carry_out(self, command: turns.Command) -> None:  # noqa: C901, PLR0912  # a table
+    def _carry_out(self, command: turns.Command) -> None:  # a table
         match command:
             case turns.BeginTurn():
                 self.ear.begin()
@@ -448,7 +448,7 @@ class Session:
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:  # noqa: BLE001  # whatever it is, the call goes on
+        except Exception as error:  # whatever it is, the call goes on
             self.report(error)
 
     def report(self, error: Exception, event_id: str = "") -> None:

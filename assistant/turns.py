@@ -338,7 +338,7 @@ class TurnManager:
                 return [*self._for_reply(ResumeReply), *self._enter(State.JUDGING)]
         return []
 
-    def receive(self, event: Event, now: float) -> list[Command]:  # noqa: PLR0911, PLR0912, C901
+    def receive(self, event: Event, now: float) -> list[Command]:
         match self.state, event:
             # The caller speaks, pauses, goes on.
             case State.IDLE, SpeechStarted():
