@@ -63,6 +63,8 @@ class Ear:
         """First sample, with its pre-roll, of the latest stretch of speech."""
         self.speech_to = 0
         """Where the latest speech ended, in samples."""
+        self.finished_to = 0
+        """Where the audio of the latest finish() ended."""
 
     @property
     def end(self) -> int:
@@ -106,7 +108,7 @@ class Ear:
             event = self._segmenter.push(self._vad.probability(frame) if detect else 0.0)
             if event and detect:
                 happened.append(self._noted(event))
-        if not detect:
+        if not detect or self.speaking:
             self.speech_to = self._buffer.end
         return happened
 
@@ -136,9 +138,14 @@ class Ear:
             self._partials.cancel()
         self._live = self._partials = None
 
-    async def finish(self) -> str:
-        """All words of the turn up to the latest speech. Raises SpeechError."""
-        live, end = self._live, min(self.speech_to + _TAIL, self._buffer.end)
+    def so_far(self) -> tuple[LiveTranscript | None, int]:
+        """The turn under way and the sample where it ends by now."""
+        return self._live, min(self.speech_to + _TAIL, self._buffer.end)
+
+    async def finish(self, turn: tuple[LiveTranscript | None, int] | None = None) -> str:
+        """All words of `turn`, or of the one under way. Raises SpeechError."""
+        live, end = turn or self.so_far()
+        self.finished_to = end
         if live is None:
             return ""
         async with self._decoding:

@@ -101,6 +101,7 @@ class Reply:
     ) -> None:
         """`mouth` speaks the reply; None: it is text only. `lead` is in seconds."""
         self.number = number
+        self.response_id = stream.id
         self.item_id = new_id("item")
         self.text = ""
         """What the client was sent of it so far."""

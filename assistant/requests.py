@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import reprlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from assistant import turns
 from assistant.conversation import parse_item
@@ -75,18 +77,9 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
         case wire.ConversationItemTruncate():
             _truncate(session, event)
         case wire.ResponseCreate(response=given):
-            request = wire.new_id("req")
-            settings = session.settings.response(given if isinstance(given, dict) else None)
-            for item_given in settings.input or ():
-                parse_item(item_given)
-            session.asked[request] = settings
-            try:
-                session.turn(turns.ReplyRequested(request))
-            except WireError:
-                del session.asked[request]
-                raise
-        case wire.ResponseCancel():
-            session.turn(turns.CancelRequested())
+            _respond(session, given if isinstance(given, dict) else None)
+        case wire.ResponseCancel(response_id=wanted):
+            _cancel(session, wanted)
         case wire.OutputAudioBufferClear():
             if session.turns.response_active:
                 session.turn(turns.CancelRequested())
@@ -94,6 +87,41 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
             reply = session.replies.get(item_id)
             if reply and reply.playback:
                 reply.played(round(played * reply.playback.rate / 1000))
+
+
+def _respond(session: Session, given: dict[str, Any] | None) -> None:
+    settings = session.settings.response(given)
+    if settings.input is not None:
+        items = tuple(_referred(session, item) for item in settings.input)
+        for item in items:
+            parse_item(item)
+        settings = replace(settings, input=items)
+    request = wire.new_id("req")
+    session.asked[request] = settings
+    try:
+        session.turn(turns.ReplyRequested(request))
+    except WireError:
+        del session.asked[request]
+        raise
+
+
+def _referred(session: Session, given: dict[str, Any]) -> dict[str, Any]:
+    """An item of the conversation where `given` is a reference to it."""
+    if given.get("type") != "item_reference":
+        return given
+    return session.conversation.get(str(given.get("id"))).to_wire()
+
+
+def _cancel(session: Session, response_id: str | None) -> None:
+    active = session.reply if session.turns.response_active else None
+    if active and response_id not in (None, active.response_id):
+        raise WireError(
+            f"Cancellation failed: expected {active.response_id}, the active response, "
+            f"got {reprlib.repr(response_id)}",
+            code="response_cancel_not_active",
+            param="response_id",
+        )
+    session.turn(turns.CancelRequested())
 
 
 def _commit(session: Session) -> None:
@@ -131,12 +159,6 @@ def _truncate(session: Session, event: wire.ConversationItemTruncate) -> None:
             f"expected the id of an assistant message, got {event.item_id!r}",
             code="item_truncate_invalid_item_id",
             param="item_id",
-        )
-    if event.audio_end_ms < 0:
-        raise WireError(
-            f"audio_end_ms: expected 0 or more, got {event.audio_end_ms}",
-            code="invalid_value",
-            param="audio_end_ms",
         )
     reply = session.replies.get(event.item_id)
     played = round(event.audio_end_ms)

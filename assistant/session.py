@@ -52,6 +52,7 @@ from speech.interfaces import RATE, Audio, SpeechError
 
 if TYPE_CHECKING:
     from assistant.engines import Engines
+    from speech.live import LiveTranscript
 
 _log = logging.getLogger(__name__)
 
@@ -138,12 +139,15 @@ class Session:
 
     async def _receive(self) -> None:
         while (raw := await self._transport.receive()) is not None:
+            event_id = ""
             try:
-                await requests.handle(self, wire.decode(raw, self.config.server.max_frame_bytes))
+                event = wire.decode(raw, self.config.server.max_frame_bytes)
+                event_id = event.event_id
+                await requests.handle(self, event)
             except WireError as error:
                 self.send([wire.error(error)])
             except Exception as error:  # one event's fault must not end the call
-                self.report(error)
+                self.report(error, event_id)
 
     def configure(self) -> None:
         """Take the session's settings over, as they are now."""
@@ -320,6 +324,10 @@ class Session:
         self.send([wire.speech_stopped(self.item_id, self.ear.speech_to_ms)])
         self._settle(*self._commit_item(), text, self.ear.turn_seconds)
         self.ear.forget()
+        if self.settings.turn_detection is None:
+            # It was switched off in mid-speech: what came during recognition is not lost.
+            self.ear.begin(at=self.ear.finished_to)
+            self._open_item()
 
     def discard(self, reason: str, *, announced: bool) -> None:
         """What was heard takes no turn: noise, a backchannel, or cleared by the client."""
@@ -331,13 +339,16 @@ class Session:
 
     def commit_buffer(self) -> None:
         """Push-to-talk: the client says that its turn is over."""
-        words = self.spawn(self._transcribe_item(*self._commit_item(), self.ear.turn_seconds))
+        seconds, heard = self.ear.turn_seconds, self.ear.so_far()
+        words = self.spawn(self._transcribe_item(*self._commit_item(), seconds, heard))
         self._transcriptions.add(words)
         words.add_done_callback(self._transcriptions.discard)
 
-    async def _transcribe_item(self, item_id: str, told: int, seconds: float) -> None:
+    async def _transcribe_item(
+        self, item_id: str, told: int, seconds: float, heard: tuple[LiveTranscript | None, int]
+    ) -> None:
         try:
-            text = await self.ear.finish()
+            text = await self.ear.finish(heard)
         except SpeechError as error:
             self.report(error)
             text = ""
@@ -456,9 +467,8 @@ class Session:
         _log.error("%s: %s", type(error).__name__, error, exc_info=error)
         known = isinstance(error, SpeechError | LanguageModelError)
         message = str(error) if known else f"{type(error).__name__} in the server; see its log"
-        problem = WireError(
-            message, code="engine_failed" if known else "internal_error", kind="server_error"
-        )
+        code = "engine_failed" if known else "internal_error"
+        problem = WireError(message, code=code, kind="server_error", event_id=event_id)
         self.send([wire.error(problem)])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -13,12 +14,16 @@ from assistant.config import Config
 from assistant.session import Session
 from speech.interfaces import Audio
 from tests.fakes import Event, FakeEngines, pcm16
+from tests.virtual import run
 
 RATE = 24_000
 
 
 class Client:
     """Sends events and audio, keeps what comes back with the time at which it came."""
+
+    log: ClassVar[list[str] | None] = None
+    """Where every client writes what it is sent, as JSON, when a test wants to see all of it."""
 
     def __init__(
         self,
@@ -45,6 +50,8 @@ class Client:
 
     async def send(self, text: str) -> None:
         await self.reading.wait()
+        if Client.log is not None:
+            Client.log.append(text)
         self.events.append((self._loop.time(), msgspec.json.decode(text)))
 
     async def close(self, code: int, reason: str) -> None:
@@ -110,3 +117,18 @@ class Client:
         ]
         pcm = np.frombuffer(b"".join(deltas), np.int16)
         return self.engines.code.text(pcm.astype(np.float32) / 32767, RATE)
+
+
+def call(script: Callable[[Client], Awaitable[None]], **kwargs: object) -> Client:
+    """Run `script` as the client of one call; the call must end clean."""
+
+    async def whole() -> Client:
+        client = Client(**kwargs)  # type: ignore[arg-type]
+        await script(client)
+        await client.hang_up()
+        assert client.engines.llm.free == 4, "the slot was not given back"
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left, f"tasks left behind: {left}"
+        return client
+
+    return run(whole())

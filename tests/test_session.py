@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from assistant.config import Config, TurnSettings
 from llm.interfaces import Finished, TextDelta, ToolCall
 from tests import fakes
-from tests.calls import RATE, Client
+from tests.calls import RATE, Client, call
 from tests.fakes import FakeEngines, message_texts
-from tests.virtual import run
 
 TURN = [
     "input_audio_buffer.speech_started",
@@ -34,21 +32,6 @@ TURN = [
     "response.output_item.done",
     "response.done",
 ]
-
-
-def call(script: Callable[[Client], Awaitable[None]], **kwargs: object) -> Client:
-    """Run `script` as the client of one call; the call must end clean."""
-
-    async def whole() -> Client:
-        client = Client(**kwargs)  # type: ignore[arg-type]
-        await script(client)
-        await client.hang_up()
-        assert client.engines.llm.free == 4, "the slot was not given back"
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        assert not left, f"tasks left behind: {left}"
-        return client
-
-    return run(whole())
 
 
 def test_one_turn_in_the_order_that_clients_rely_on() -> None:
