@@ -35,7 +35,12 @@ class Item:
     status: str = "completed"
 
     def to_wire(self) -> Json:
-        return {"id": self.id, "object": "realtime.item", "status": self.status, **self.wire}
+        wire = self.wire
+        if self.heard is not None:
+            part = wire["content"][0]
+            name = "transcript" if "transcript" in part else "text"
+            wire = {**wire, "content": [{**part, name: self.heard}]}
+        return {"id": self.id, "object": "realtime.item", "status": self.status, **wire}
 
     @property
     def text(self) -> str:
