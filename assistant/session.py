@@ -117,19 +117,21 @@ class Session:
             await self._close(sending, receiving)
 
     async def _close(self, *tasks: asyncio.Task[None]) -> None:
+        """Stop everything before waiting for any of it: what still runs could start more."""
         for timer in (self._alarm, self._gap_check):
             if timer:
                 timer.cancel()
         self.ear.forget()
-        if self.reply:
-            await self.reply.abandon()
         running = [*tasks, *self._tasks]
         for task in running:
             task.cancel()
+        if self.reply:
+            await self.reply.abandon()
         for result in await asyncio.gather(*running, return_exceptions=True):
             if isinstance(result, Exception):
                 _log.error("the call ended on an error", exc_info=result)
-        await self._llm.close()
+        async with self._llm_free:
+            await self._llm.close()
 
     def send(self, events: list[dict[str, Any]]) -> None:
         for event in events:

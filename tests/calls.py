@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from assistant.config import Config
 from assistant.session import Session
+from speech.audio import to_float
 from speech.interfaces import Audio
 from tests.fakes import Event, FakeEngines, pcm16
 from tests.virtual import run
@@ -116,19 +118,23 @@ class Client:
             if not item_id or event["item_id"] == item_id
         ]
         pcm = np.frombuffer(b"".join(deltas), np.int16)
-        return self.engines.code.text(pcm.astype(np.float32) / 32767, RATE)
+        return self.engines.code.text(to_float(pcm), RATE)
 
 
 def call(script: Callable[[Client], Awaitable[None]], **kwargs: object) -> Client:
     """Run `script` as the client of one call; the call must end clean."""
 
     async def whole() -> Client:
+        lost: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: lost.append(what))
         client = Client(**kwargs)  # type: ignore[arg-type]
         await script(client)
         await client.hang_up()
         assert client.engines.llm.free == 4, "the slot was not given back"
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"tasks left behind: {left}"
+        gc.collect()
+        assert not lost, f"nobody saw these: {lost}"
         return client
 
     return run(whole())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 from hypothesis import settings
@@ -9,3 +10,7 @@ from hypothesis import settings
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# Without this pytest-asyncio makes itself a loop that nobody closes, and the warning about it
+# fails whatever test runs when it is collected.
+asyncio.set_event_loop(None)
