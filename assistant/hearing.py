@@ -206,7 +206,8 @@ class Ear:
 
     async def _decode(self, live: LiveTranscript, end: int) -> Transcript:
         audio = self._buffer.slice(live.start, end)
-        context = live.stable[-200:]
+        # Never words of this audio itself: Whisper would take them as said and go on after them.
+        context = live.before[-200:]
         return await self._engines.run(
             "asr",
             lambda: self._engines.recognizer.transcribe(

@@ -77,6 +77,8 @@ class LiveTranscript:
         """First sample, at RATE since the call began, of the segment that is still open."""
         self.stable = ""
         """The text so far that will not change."""
+        self.before = ""
+        """The text of what was said before `start`: context for the recogniser."""
         self._open: list[_Token] = []
         """Stable words of the open segment."""
         self._carried: list[_Token] = []
@@ -114,7 +116,9 @@ class LiveTranscript:
         self._carried = self._open[known:]
         self._open, self._pending = [], []
         self.start = end
-        return self._add(words[covered:], begins=covered == 0)
+        added = self._add(words[covered:], begins=covered == 0)
+        self.before = self.stable
+        return added
 
     def text(self, final: Transcript) -> str:
         """The whole turn, given the final decode of [start, its end); begins with `stable`."""
