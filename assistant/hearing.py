@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from assistant import turns
+from assistant import floor
 from assistant.config import TurnSettings
 from speech.audio import AudioBuffer, Framer, Resampler
 from speech.interfaces import FRAME, RATE, Audio, SpeechError, Transcript
@@ -96,7 +96,7 @@ class Ear:
 
     def push(
         self, audio: Audio, rate: int, *, detect: bool
-    ) -> list[turns.SpeechStarted | turns.SpeechPaused]:
+    ) -> list[floor.SpeechStarted | floor.SpeechPaused]:
         """Take audio of shape (n,) at `rate` Hz in; what it shows about speech, if `detect`."""
         if rate != self._rate:
             self._rate, self._resampler = rate, Resampler(rate, RATE)
@@ -114,14 +114,14 @@ class Ear:
 
     def _noted(
         self, event: SpeechStarted | SpeechPaused
-    ) -> turns.SpeechStarted | turns.SpeechPaused:
+    ) -> floor.SpeechStarted | floor.SpeechPaused:
         now = self._segmenter.position
         if isinstance(event, SpeechStarted):
             self._onset = event.at
             self.speech_from = max(event.from_sample, self._buffer.begin)
-            return turns.SpeechStarted((now - event.at) / RATE)
+            return floor.SpeechStarted((now - event.at) / RATE)
         self.speech_to = event.at
-        return turns.SpeechPaused((now - event.at) / RATE, (event.at - self._onset) / RATE)
+        return floor.SpeechPaused((now - event.at) / RATE, (event.at - self._onset) / RATE)
 
     # --- words ----------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from assistant.config import Config, TurnSettings
-from assistant.turns import Policy
+from assistant.floor import Policy
 from assistant.wire.settings import Defaults, TurnDetection
 
 _EAGERNESS = {"low": 2.0, "medium": 1.0, "auto": 1.0, "high": 0.7}

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from assistant.clauses import ClauseCutter
 from assistant.heard import HeardLedger
+from assistant.memory import Memory
 from assistant.playback import Playback
 from assistant.voice import Mouth
 from assistant.wire.realtime import new_id
@@ -35,18 +36,11 @@ _SECONDS_AHEAD = 10.0
 class ReplyOwner(Protocol):
     """What a reply needs of its session."""
 
+    memory: Memory
+
     def send(self, events: list[dict[str, Any]]) -> None: ...
 
-    def message_begins(self, reply: Reply) -> str | None:
-        """Add the reply's message to the conversation; answers the id of the item before."""
-
-    def message_ends(self, reply: Reply, status: str) -> None:
-        """Its text is complete, or incomplete, as `status` says."""
-
-    def tool_called(self, reply: Reply, item_id: str, call: ToolCall) -> str | None:
-        """Add the call to the conversation; answers the id of the item before."""
-
-    def reply_failed(self, reply: Reply, error: Exception) -> str:
+    def reply_failed(self, error: Exception) -> str:
         """Log and report the error; answers the sentence that says so to the caller."""
 
     def timing(self, reply: Reply) -> dict[str, Any] | None:
@@ -204,7 +198,7 @@ class Reply:
                             self._usage = part
         except LanguageModelError as error:
             self._error = error
-            await self._hand_on(" " + self._owner.reply_failed(self, error))
+            await self._hand_on(" " + self._owner.reply_failed(error))
         for clause in cutter.flush():
             await self._hand_on(clause)
         await self._clauses.put(None)
@@ -223,7 +217,7 @@ class Reply:
             except SpeechError as error:
                 # The text still reaches the captions; the next clause may be speakable.
                 if self._error is None:
-                    self._owner.reply_failed(self, error)
+                    self._owner.reply_failed(error)
                 self._error = error
                 self._captions.append((samples, clause))
                 continue
@@ -288,7 +282,7 @@ class Reply:
         if self.timing.first_sent:
             return
         self.timing.first_sent = self._loop.time()
-        previous = self._owner.message_begins(self)
+        previous = self._owner.memory.message_begins(self)
         self._owner.send(self._stream.start_message(self.item_id, previous))
 
     # --- the end --------------------------------------------------------------------------
@@ -311,11 +305,11 @@ class Reply:
         events: list[dict[str, Any]] = []
         if self.timing.first_sent:
             item_status = "completed" if status == "completed" else "incomplete"
-            self._owner.message_ends(self, item_status)
+            self._owner.memory.message_ends(self, item_status)
             events += self._stream.finish_message(self.text, item_status)
         for call in self._calls if status in ("completed", "incomplete") else ():
             item_id = new_id("item")
-            previous = self._owner.tool_called(self, item_id, call)
+            previous = self._owner.memory.tool_called(self, item_id, call)
             events += self._stream.function_call(item_id, call, previous)
         error = None
         if self._error is not None:

@@ -6,7 +6,7 @@ import reprlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from assistant import turns
+from assistant import floor
 from assistant.conversation import parse_item
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
@@ -60,7 +60,7 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
             session.configure()
         case wire.ConversationItemCreate(item=given, previous_item_id=after):
             item = parse_item(given)
-            previous = session.conversation.add(item, after)
+            previous = session.memory.conversation.add(item, after)
             session.send(
                 [
                     wire.conversation_item_added(item.to_wire(), previous),
@@ -69,10 +69,10 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
             )
             session.prefill("")
         case wire.ConversationItemRetrieve(item_id=item_id):
-            item = session.conversation.get(item_id, "item_retrieve_invalid_item_id")
+            item = session.memory.conversation.get(item_id, "item_retrieve_invalid_item_id")
             session.send([wire.conversation_item_retrieved(item.to_wire())])
         case wire.ConversationItemDelete(item_id=item_id):
-            session.conversation.delete(item_id)
+            session.memory.conversation.delete(item_id)
             session.send([wire.conversation_item_deleted(item_id)])
         case wire.ConversationItemTruncate():
             _truncate(session, event)
@@ -82,9 +82,9 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
             _cancel(session, wanted)
         case wire.OutputAudioBufferClear():
             if session.turns.response_active:
-                session.turn(turns.CancelRequested())
+                session.turn(floor.CancelRequested())
         case wire.PlaybackAck(item_id=item_id, played_ms=played):
-            reply = session.replies.get(item_id)
+            reply = session.memory.replies.get(item_id)
             if reply and reply.playback:
                 reply.played(round(played * reply.playback.rate / 1000))
 
@@ -99,7 +99,7 @@ def _respond(session: Session, given: dict[str, Any] | None) -> None:
     request = wire.new_id("req")
     session.asked[request] = settings
     try:
-        session.turn(turns.ReplyRequested(request))
+        session.turn(floor.ReplyRequested(request))
     except WireError:
         del session.asked[request]
         raise
@@ -109,7 +109,7 @@ def _referred(session: Session, given: dict[str, Any]) -> dict[str, Any]:
     """An item of the conversation where `given` is a reference to it."""
     if given.get("type") != "item_reference":
         return given
-    return session.conversation.get(str(given.get("id"))).to_wire()
+    return session.memory.conversation.get(str(given.get("id"))).to_wire()
 
 
 def _cancel(session: Session, response_id: str | None) -> None:
@@ -121,14 +121,14 @@ def _cancel(session: Session, response_id: str | None) -> None:
             code="response_cancel_not_active",
             param="response_id",
         )
-    session.turn(turns.CancelRequested())
+    session.turn(floor.CancelRequested())
 
 
 def _commit(session: Session) -> None:
     if session.settings.turn_detection is not None:
         if session.turns.turn is None:
             raise _nothing_to_commit("no speech")
-        session.turn(turns.CommitRequested())
+        session.turn(floor.CommitRequested())
         return
     heard = round(session.ear.turn_seconds * RATE) if session.item_id else 0
     if heard < _SHORTEST_COMMIT:
@@ -145,7 +145,7 @@ def _nothing_to_commit(got: str) -> WireError:
 
 def _clear(session: Session) -> None:
     if session.turns.turn is not None:
-        session.turn(turns.ClearRequested())
+        session.turn(floor.ClearRequested())
     elif session.item_id:
         session.discard("cleared by the client", announced=False)
     session.send([wire.input_audio_buffer_cleared()])
@@ -153,17 +153,17 @@ def _clear(session: Session) -> None:
 
 def _truncate(session: Session, event: wire.ConversationItemTruncate) -> None:
     """The client says how much was played; more than was sent is taken as all of that."""
-    item = session.conversation.get(event.item_id, "item_truncate_invalid_item_id")
+    item = session.memory.conversation.get(event.item_id, "item_truncate_invalid_item_id")
     if item.wire.get("role") != "assistant":
         raise WireError(
             f"expected the id of an assistant message, got {event.item_id!r}",
             code="item_truncate_invalid_item_id",
             param="item_id",
         )
-    reply = session.replies.get(event.item_id)
+    reply = session.memory.replies.get(event.item_id)
     played = round(event.audio_end_ms)
     if reply and reply.playback:
         samples = min(played * reply.playback.rate // 1000, reply.playback.sent)
         played = samples * 1000 // reply.playback.rate
-        session.keep_heard(reply, samples)
+        session.memory.keep_heard(reply, samples)
     session.send([wire.conversation_item_truncated(event.item_id, event.content_index, played)])

@@ -1,39 +1,33 @@
 """One call, from a microphone frame to a spoken answer. Read it top to bottom.
 
-    _receive      a client event comes in; requests.py says what each kind does
-    hear          its audio becomes frames, voice activity and speech events      (steps 1, 2)
-    _words        words that will not change reach client, manager and model         (step 3)
-    turn          the turn manager says what follows, _carry_out does it         (steps 4, 6)
-    _start_reply  a reply is generated, spoken and paced to the client               (step 5)
-    keep_heard    what was heard of it stays in the conversation                     (step 7)
+_receive      a client event comes in; requests.py says what each kind does
+hear          its audio becomes frames, voice activity and speech events      (steps 1, 2)
+_words        words that will not change reach client, manager and model         (step 3)
+turn          the turn manager says what follows, _carry_out does it         (steps 4, 6)
+_start_reply  a reply is generated, spoken and paced to the client               (step 5)
+keep_heard    what was heard of it stays in the conversation                     (step 7)
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from assistant import requests, turns
+from assistant import floor, requests
 from assistant.config import Config
-from assistant.conversation import (
-    Conversation,
-    caller_turn,
-    function_call,
-    parse_item,
-    spoken_reply,
-    to_messages,
-)
+from assistant.conversation import caller_turn
 from assistant.hearing import Ear
+from assistant.memory import Memory
 from assistant.outbox import Outbox, Transport
 from assistant.phrases import phrase
 from assistant.policy import defaults, turn_policy
 from assistant.reply import Reply
+from assistant.turns import TurnManager
 from assistant.voice import Mouth
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
@@ -42,11 +36,9 @@ from assistant.wire.settings import ResponseSettings, SessionSettings
 from llm.interfaces import (
     Finished,
     LanguageModelError,
-    Prompt,
     ReplyPart,
     Sampling,
     TextDelta,
-    ToolCall,
 )
 from speech.interfaces import RATE, Audio, SpeechError
 
@@ -56,8 +48,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_REPLIES_KEPT = 32
-"""Latest replies that the client can still truncate to what was heard."""
 _EXTENSION = "conch.1"
 CAPABILITIES = {"version": 1, "extensions": [_EXTENSION]}
 _MISSING_AUDIO = 0.5
@@ -80,12 +70,10 @@ class Session:
         self.settings = SessionSettings(
             defaults(config, model or engines.llm.name), wire.new_id("sess"), CAPABILITIES
         )
-        self.conversation = Conversation(window=config.llm.context * 3 // 4)
-        self.turns = turns.TurnManager()
+        self.memory = Memory(window=config.llm.context * 3 // 4)
+        self.turns = TurnManager()
         self.ear = Ear(engines, config.turns, self._words)
         self.reply: Reply | None = None
-        self.replies: OrderedDict[str, Reply] = OrderedDict()
-        """The latest, by item id."""
         self.asked: dict[str, ResponseSettings] = {}
         """What the response.create events ask for that wait for their turn."""
         self.item_id = ""
@@ -148,7 +136,7 @@ class Session:
                 await requests.handle(self, event)
             except WireError as error:
                 self.send([wire.error(error)])
-            except Exception as error:  # one event's fault must not end the call
+            except Exception as error:  # noqa: BLE001  # one event's fault must not end the call
                 self.report(error, event_id)
 
     def configure(self) -> None:
@@ -156,9 +144,9 @@ class Session:
         detection = self.settings.turn_detection
         self.ear.language = self.settings.language
         if detection is not None:
-            self.turn(turns.Configured(turn_policy(self.config.turns, detection)))
+            self.turn(floor.Configured(turn_policy(self.config.turns, detection)))
         elif self.turns.turn is not None:
-            self.turn(turns.CommitRequested())
+            self.turn(floor.CommitRequested())
         self.prefill("")
 
     # --- audio to speech events -----------------------------------------------------------
@@ -175,7 +163,7 @@ class Session:
     def _listen(self, audio: Audio, rate: int) -> None:
         detect = self.settings.turn_detection is not None
         for event in self.ear.push(audio, rate, detect=detect):
-            if isinstance(event, turns.SpeechPaused):
+            if isinstance(event, floor.SpeechPaused):
                 self._speech_end = self._loop.time() - event.silence
             self.turn(event)
         if self.ear.speaking and self._gap_check is None:
@@ -194,7 +182,7 @@ class Session:
     def _words(self, stable: str) -> None:
         """The words of the turn so far that will not change."""
         self._caption(stable)
-        self.turn(turns.Heard(stable))
+        self.turn(floor.Heard(stable))
 
     def _caption(self, text: str) -> None:
         """Send the words that the client lacks, once it knows of the turn."""
@@ -210,14 +198,14 @@ class Session:
             text = await self.ear.finish()
         except SpeechError as error:
             self.report(error)
-            self.turn(turns.RecognitionFailed(pause))
+            self.turn(floor.RecognitionFailed(pause))
             return
         self._recognition = self._loop.time() - began
-        self.turn(turns.Transcribed(pause, text))
+        self.turn(floor.Transcribed(pause, text))
 
     async def _score(self, pause: int) -> None:
         try:
-            self.turn(turns.EndpointScored(pause, await self.ear.completeness()))
+            self.turn(floor.EndpointScored(pause, await self.ear.completeness()))
         except SpeechError as error:
             _log.error("this turn's end is judged by its silence alone: %s", error)
 
@@ -232,17 +220,17 @@ class Session:
             text, self._prefill_next = self._prefill_next or "", None
             if self.reply is None:
                 try:
-                    await self._llm.prefill(self._prompt(self.settings.response(), text))
+                    await self._llm.prefill(self.memory.prompt(self.settings.response(), text))
                 except LanguageModelError as error:
                     _log.warning("nothing was read ahead: %s", error)
 
     # --- who has the floor ----------------------------------------------------------------
 
-    def turn(self, event: turns.Event) -> None:
+    def turn(self, event: floor.Event) -> None:
         """Tell the turn manager, and do what it says."""
         self._obey(self.turns.receive(event, self._loop.time()))
 
-    def _obey(self, commands: list[turns.Command]) -> None:
+    def _obey(self, commands: list[floor.Command]) -> None:
         for command in commands:
             self._carry_out(command)
         if self._alarm:
@@ -254,41 +242,41 @@ class Session:
         self._alarm = None
         self._obey(self.turns.fire(self._loop.time()))
 
-    def _carry_out(self, command: turns.Command) -> None:  # a table
+    def _carry_out(self, command: floor.Command) -> None:  # noqa: C901, PLR0912  # a table
         match command:
-            case turns.BeginTurn():
+            case floor.BeginTurn():
                 self.ear.begin()
                 self._open_item()
-            case turns.AnnounceSpeech():
+            case floor.AnnounceSpeech():
                 self.send([wire.speech_started(self.item_id, self.ear.speech_from_ms)])
-            case turns.ScoreEndpoint(pause):
+            case floor.ScoreEndpoint(pause):
                 self.spawn(self._score(pause))
-            case turns.Transcribe(pause):
+            case floor.Transcribe(pause):
                 self.spawn(self._transcribe(pause))
-            case turns.Prefill(text):
+            case floor.Prefill(text):
                 self.prefill(text)
-            case turns.CommitTurn(_, text):
+            case floor.CommitTurn(_, text):
                 self._commit_turn(text)
-            case turns.DiscardTurn(_, reason, announced):
+            case floor.DiscardTurn(_, reason, announced):
                 self.discard(reason, announced=announced)
-            case turns.StartReply(number, speculative, request):
+            case floor.StartReply(number, speculative, request):
                 self._start_reply(number, request, speculative=speculative)
-            case turns.Apologise(number, request):
+            case floor.Apologise(number, request):
                 self._start_reply(number, request, saying=phrase("not_understood", self._language))
-            case turns.PublishReply():
+            case floor.PublishReply():
                 self._publish()
-            case turns.HoldReply():
+            case floor.HoldReply():
                 self._current_reply.hold()
-            case turns.ResumeReply():
+            case floor.ResumeReply():
                 self._current_reply.resume()
-            case turns.DropReply():
+            case floor.DropReply():
                 self._current_reply.cancel("")
                 self.reply = None
-            case turns.CancelReply(_, reason):
+            case floor.CancelReply(_, reason):
                 self._current_reply.cancel(reason)
-                self.keep_heard(self._current_reply)
+                self.memory.keep_heard(self._current_reply)
                 self.reply = None
-            case turns.Refuse(code):
+            case floor.Refuse(code):
                 raise requests.refusal(code)
 
     # --- the caller's turn as a conversation item -----------------------------------------
@@ -300,7 +288,7 @@ class Session:
         """The turn becomes an item; answers its id and how many of its characters are told."""
         item = caller_turn(self.item_id)
         self.item_id = ""
-        previous = self.conversation.add(item)
+        previous = self.memory.conversation.add(item)
         self.send(
             [
                 wire.input_audio_buffer_committed(item.id, previous),
@@ -312,7 +300,7 @@ class Session:
 
     def _settle(self, item_id: str, told: int, text: str, seconds: float) -> None:
         """The words of a committed turn are known; none at all: it was not understood."""
-        self.conversation.set_transcript(item_id, text)
+        self.memory.conversation.set_transcript(item_id, text)
         if not self.settings.transcription:
             return
         if not text:
@@ -389,19 +377,10 @@ class Session:
             await asyncio.wait(self._transcriptions)
         sampling = Sampling(settings.temperature, settings.max_tokens)
         async with self._llm_free:
-            prompt = self._prompt(settings, said)
+            prompt = self.memory.prompt(settings, said)
             async with aclosing(self._llm.reply(prompt, sampling)) as parts:
                 async for part in parts:
                     yield part
-
-    def _prompt(self, settings: ResponseSettings, said: str) -> Prompt:
-        items = self.conversation.latest()
-        if settings.input is not None:
-            items = [parse_item(given) for given in settings.input]
-        if said:
-            items.append(caller_turn("", said))
-        messages = to_messages(settings.instructions, items)
-        return Prompt(messages, settings.tools, settings.tool_choice)
 
     @property
     def _current_reply(self) -> Reply:
@@ -411,39 +390,21 @@ class Session:
 
     # --- what a reply tells its session ---------------------------------------------------
 
-    def message_begins(self, reply: Reply) -> str | None:
-        self.replies[reply.item_id] = reply
-        while len(self.replies) > _REPLIES_KEPT:
-            self.replies.popitem(last=False)
-        if not reply.remembered:
-            return None
-        return self.conversation.add(spoken_reply(reply.item_id, speaks=reply.playback is not None))
-
-    def message_ends(self, reply: Reply, status: str) -> None:
-        self.conversation.set_reply(reply.item_id, reply.text, status)
-
-    def tool_called(self, reply: Reply, item_id: str, call: ToolCall) -> str | None:
-        return self.conversation.add(function_call(item_id, call)) if reply.remembered else None
-
     def reply_delivered(self, reply: Reply) -> None:
-        self.turn(turns.ReplyDelivered(reply.number))
+        self.turn(floor.ReplyDelivered(reply.number))
 
     def reply_finished(self, reply: Reply) -> None:
         if self.reply is reply:
             self.reply = None
-        self.turn(turns.ReplyFinished(reply.number))
+        self.turn(floor.ReplyFinished(reply.number))
 
-    def reply_failed(self, reply: Reply, error: Exception) -> str:
+    def reply_failed(self, error: Exception) -> str:
         self.report(error)
         return phrase("engine_failed", self._language)
 
     def timing(self, reply: Reply) -> dict[str, Any] | None:
         """What response.done tells a client that asked for conch's extensions."""
         return {"timing_ms": reply.timing.milliseconds()} if _EXTENSION in self.extensions else None
-
-    def keep_heard(self, reply: Reply, samples: int | None = None) -> None:
-        """The conversation keeps what the caller heard of it, by now or up to `samples`."""
-        self.conversation.set_heard(reply.item_id, reply.heard_text(samples))
 
     # --- housekeeping ---------------------------------------------------------------------
 
@@ -461,7 +422,7 @@ class Session:
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:  # whatever it is, the call goes on
+        except Exception as error:  # noqa: BLE001  # whatever it is, the call goes on
             self.report(error)
 
     def report(self, error: Exception, event_id: str = "") -> None:

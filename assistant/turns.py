@@ -6,7 +6,7 @@ this file. Theory of operation:
 
     IDLE ──speech──▶ CALLER ──pause──▶ PAUSED ──deadline──▶ (WAITING for words) ──▶ REPLY ──▶ IDLE
                        ▲────────speech────┘                                         │  ▲
-                       │                                                     speech ▼  │ nothing said
+                       │                                                     speech ▼  │ nothing
                        └──────────────── interruption ◀── JUDGING ◀──pause── HELD ─────┘
 
 A pause asks two slow questions (is the turn complete? what was said?). Their answers carry the
@@ -20,9 +20,45 @@ forbids interruption the caller's turn is collected beside the reply (OVERLAP).
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from assistant.backchannel import is_backchannel
+from assistant.floor import (
+    AnnounceSpeech,
+    Apologise,
+    BeginTurn,
+    CancelReply,
+    CancelRequested,
+    ClearRequested,
+    Command,
+    CommitRequested,
+    CommitTurn,
+    Configured,
+    DiscardTurn,
+    DropReply,
+    EndpointScored,
+    Event,
+    Heard,
+    HoldReply,
+    Phase,
+    Policy,
+    Prefill,
+    PublishReply,
+    RecognitionFailed,
+    Refuse,
+    Reply,
+    ReplyDelivered,
+    ReplyFinished,
+    ReplyRequested,
+    ResumeReply,
+    ScoreEndpoint,
+    SpeechPaused,
+    SpeechStarted,
+    StartReply,
+    Transcribe,
+    Transcribed,
+    Turn,
+)
 
 
 class State(enum.Enum):
@@ -34,269 +70,6 @@ class State(enum.Enum):
     HELD = "held"
     JUDGING = "judging"
     OVERLAP = "overlap"
-
-
-class Phase(enum.Enum):
-    """How far the reply under way has come."""
-
-    SPECULATIVE = "speculative"
-    LIVE = "live"
-    DELIVERED = "delivered"
-    """The response is done on the wire; its last audio still plays."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The numbers behind the decisions, all in seconds of silence or speech."""
-
-    complete: float = 0.3
-    """Silence after which a turn that sounds complete is committed."""
-    incomplete: float = 1.5
-    """The same for one that does not."""
-    complete_probability: float = 0.5
-    """Endpointer score from which a turn sounds complete."""
-    semantic: bool = True
-    """Ask the endpointer; False: `complete` is the one silence that counts (server_vad)."""
-    speculate: bool = True
-    """Start a likely reply before the turn is committed."""
-    barge_in: float = 0.6
-    """Speech of this length over a reply interrupts it, whatever the words."""
-    hold: float = 0.8
-    """The longest that a reply is held for words that are still being recognised."""
-    recognition_timeout: float = 20.0
-    lost_speech: float = 1.5
-    """Speech at least this long without a recognised word deserves an apology."""
-    create_response: bool = True
-    interrupt_response: bool = True
-
-
-# --- events -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
-    speech: float
-    """Seconds of speech so far."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeechPaused:
-    silence: float
-    """Seconds since the last speech."""
-    speech: float = 0.0
-    """Seconds of speech in the stretch that just ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointScored:
-    pause: int
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Transcribed:
-    pause: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class RecognitionFailed:
-    pause: int
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """Stable words of the turn under way, all of them so far."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyDelivered:
-    reply: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyFinished:
-    """Generated, delivered and played out, or failed after having said so."""
-
-    reply: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReplyRequested:
-    """The client's response.create; `request` names it in the StartReply that answers it."""
-
-    request: str
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class CommitRequested:
-    """The client ends the turn itself, or switches turn detection off."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClearRequested:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Configured:
-    policy: Policy
-
-
-Event = (
-    SpeechStarted
-    | SpeechPaused
-    | EndpointScored
-    | Transcribed
-    | RecognitionFailed
-    | Heard
-    | ReplyDelivered
-    | ReplyFinished
-    | ReplyRequested
-    | CancelRequested
-    | CommitRequested
-    | ClearRequested
-    | Configured
-)
-
-# --- commands -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class BeginTurn:
-    """Keep the caller's audio from the onset of this speech."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class AnnounceSpeech:
-    """Tell the client that the caller took the floor."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreEndpoint:
-    pause: int
-
-
-@dataclass(frozen=True, slots=True)
-class Transcribe:
-    pause: int
-
-
-@dataclass(frozen=True, slots=True)
-class Prefill:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class CommitTurn:
-    turn: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class DiscardTurn:
-    turn: int
-    reason: str
-    announced: bool = False
-    """Whether the client knows of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartReply:
-    reply: int
-    speculative: bool = False
-    request: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Apologise:
-    """Instead of a reply: say that the caller was not understood."""
-
-    reply: int
-    request: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishReply:
-    reply: int
-
-
-@dataclass(frozen=True, slots=True)
-class DropReply:
-    """Forget a speculative reply; nobody has seen it."""
-
-    reply: int
-
-
-@dataclass(frozen=True, slots=True)
-class HoldReply:
-    reply: int
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeReply:
-    reply: int
-
-
-@dataclass(frozen=True, slots=True)
-class CancelReply:
-    reply: int
-    reason: str
-    """turn_detected or client_cancelled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    code: str
-
-
-Command = (
-    BeginTurn
-    | AnnounceSpeech
-    | ScoreEndpoint
-    | Transcribe
-    | Prefill
-    | CommitTurn
-    | DiscardTurn
-    | StartReply
-    | Apologise
-    | PublishReply
-    | DropReply
-    | HoldReply
-    | ResumeReply
-    | CancelReply
-    | Refuse
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    number: int
-    phase: Phase
-
-
-@dataclass(slots=True)
-class Turn:
-    """What is known of the caller's turn under way."""
-
-    number: int
-    announced: bool = False
-    speech: float = 0.0
-    silent_since: float | None = None
-    text: str | None = None
-    """The words at the latest pause; None until they are recognised."""
-    likely_over: bool = False
 
 
 class TurnManager:
@@ -328,7 +101,7 @@ class TurnManager:
             case State.PAUSED if self._turn.text is None:
                 return self._enter(State.WAITING, now + self.policy.recognition_timeout)
             case State.PAUSED:
-                return self._commit(now)
+                return self._commit()
             case State.WAITING:
                 return self._not_understood()
             case State.HELD:
@@ -338,14 +111,14 @@ class TurnManager:
                 return [*self._for_reply(ResumeReply), *self._enter(State.JUDGING)]
         return []
 
-    def receive(self, event: Event, now: float) -> list[Command]:
+    def receive(self, event: Event, now: float) -> list[Command]:  # a table
         match self.state, event:
             # The caller speaks, pauses, goes on.
             case State.IDLE, SpeechStarted():
                 return [*self._begin(), *self._announce(), *self._enter(State.CALLER)]
             case State.CALLER, SpeechPaused():
                 return self._pause(event, now)
-            case (State.PAUSED | State.WAITING), SpeechStarted():
+            case ((State.PAUSED | State.WAITING), SpeechStarted()):
                 return self._go_on()
             case State.CALLER, Heard(text):
                 return [Prefill(text)] if self.reply is None else []
@@ -354,13 +127,17 @@ class TurnManager:
             case State.PAUSED, EndpointScored(pause, probability) if pause == self._pauses:
                 self._judge_end(probability)
                 return self._speculate()
-            case (State.PAUSED | State.OVERLAP), Transcribed(pause, text) if pause == self._pauses:
+            case ((State.PAUSED | State.OVERLAP), Transcribed(pause, text)) if (
+                pause == self._pauses
+            ):
                 self._turn.text = text
                 return self._speculate() if self.state is State.PAUSED else []
             case State.WAITING, Transcribed(pause, text) if pause == self._pauses:
                 self._turn.text = text
-                return self._commit(now)
-            case (State.PAUSED | State.WAITING), RecognitionFailed(pause) if pause == self._pauses:
+                return self._commit()
+            case ((State.PAUSED | State.WAITING), RecognitionFailed(pause)) if (
+                pause == self._pauses
+            ):
                 return self._not_understood()
 
             # Speech over a reply: a candidate first.
@@ -401,7 +178,7 @@ class TurnManager:
                 return self._request(request)
             case _, CancelRequested():
                 return self._cancel(now)
-            case (State.CALLER | State.PAUSED | State.HELD | State.JUDGING), CommitRequested():
+            case ((State.CALLER | State.PAUSED | State.HELD | State.JUDGING), CommitRequested()):
                 return self._end_turn(now)
             case _, ClearRequested():
                 return self._clear()
@@ -474,7 +251,7 @@ class TurnManager:
         self._pauses += 1
         return [*self._drop(), *self._enter(State.CALLER)]
 
-    def _commit(self, now: float) -> list[Command]:
+    def _commit(self) -> list[Command]:
         turn = self._turn
         if not turn.text:
             if turn.speech >= self.policy.lost_speech:
@@ -547,7 +324,7 @@ class TurnManager:
         self._enter(State.HELD, now + max(0.0, self.policy.barge_in - speech))
         return self._for_reply(HoldReply)
 
-    def _for_reply(self, command: type[HoldReply] | type[ResumeReply]) -> list[Command]:
+    def _for_reply(self, command: type[HoldReply | ResumeReply]) -> list[Command]:
         return [command(self.reply.number)] if self.reply else []
 
     def _judge(self, event: SpeechPaused, now: float) -> list[Command]:
@@ -607,7 +384,7 @@ class TurnManager:
     def _end_turn(self, now: float) -> list[Command]:
         commands = self._take_floor("turn_detected") if self.state in _CANDIDATE else []
         if self.state is State.PAUSED and self._turn.text is not None:
-            return self._commit(now)
+            return self._commit()
         if self.state is not State.PAUSED:
             self._pauses += 1
             commands.append(Transcribe(self._pauses))

@@ -80,9 +80,9 @@ def test_a_pause_in_a_sentence_is_one_turn() -> None:
         await client.until("response.done")
 
     client = call(script)
-    assert client.all("conversation.item.input_audio_transcription.completed")[0][
-        "transcript"
-    ] == ("i went to the market")
+    assert client.all("conversation.item.input_audio_transcription.completed")[0]["transcript"] == (
+        "i went to the market"
+    )
     assert len(client.all("response.created")) == 1
 
 

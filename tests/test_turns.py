@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assistant import turns as t
+from assistant import floor as t
 from assistant.turns import State, TurnManager
 
 POLICY = t.Policy()
@@ -216,8 +216,8 @@ NUMBERS = st.integers(-1, 1)  # relative to the live number: stale ones must mat
 def event(draw: st.DrawFn) -> tuple[str, object]:
     kind = draw(
         st.sampled_from(
-            ["speech", "pause", "score", "words", "failed", "heard", "delivered", "finished"]
-            + ["request", "cancel", "commit", "clear", "policy"]
+            "speech pause score words failed heard delivered finished request cancel commit clear "
+            "policy".split()
         )
     )
     return kind, draw(st.tuples(TEXTS, NUMBERS, st.floats(0, 1), st.booleans()))
