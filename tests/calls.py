@@ -1,4 +1,4 @@
-"""A scripted client on the other end of a Session, in virtual time."""
+"""A scripted client on the other end of a Session, in virtual time, and calls that it holds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ import numpy as np
 
 from assistant.config import Config
 from assistant.session import Session
+from llm.interfaces import Finished, Prompt, TextDelta
 from speech.audio import to_float
 from speech.interfaces import Audio
 from tests.fakes import Event, FakeEngines, pcm16
 from tests.virtual import run
 
 RATE = 24_000
+AUDIO = "response.output_audio.delta"
+TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 
 
 class Client:
@@ -138,3 +141,32 @@ def call(script: Callable[[Client], Awaitable[None]], **kwargs: object) -> Clien
         return client
 
     return run(whole())
+
+
+def long_story(prompt: Prompt) -> list[Any]:
+    return [*(TextDelta(f"word{n} ") for n in range(20)), TextDelta("end."), Finished("stop")]
+
+
+def storyteller() -> FakeEngines:
+    engines = FakeEngines()
+    engines.llm.script = long_story
+    return engines
+
+
+def message(text: str, **fields: Any) -> Event:
+    content = [{"type": "input_text", "text": text}]
+    return {"type": "message", "role": "user", "content": content, **fields}
+
+
+def during_a_reply(act: Callable[[Client], Awaitable[None]], **kwargs: Any) -> tuple[Client, Event]:
+    """A call in which `act` happens when a second of a long reply is out; and that reply."""
+
+    async def script(client: Client) -> None:
+        await client.say("tell me a story")
+        await client.until(AUDIO, 25)
+        await act(client)
+        await client.until("response.done")
+
+    client = call(script, engines=kwargs.pop("engines", None) or storyteller(), **kwargs)
+    done: Event = client.all("response.done")[0]["response"]
+    return client, done

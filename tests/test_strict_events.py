@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from agents.realtime.openai_realtime import get_server_event_type_adapter
 
-from tests import test_requests, test_session
+from tests import test_asking, test_requests, test_session
 from tests.calls import Client
 
 _TOO_LONG = ("test_fifty_minutes_take_no_time_and_no_memory",)
@@ -18,7 +18,7 @@ _TOO_LONG = ("test_fifty_minutes_take_no_time_and_no_memory",)
 def _scripts() -> dict[str, Callable[[], None]]:
     """The other files' tests; of one with parameters, its first case."""
     found: dict[str, Callable[[], None]] = {}
-    for module in (test_session, test_requests):
+    for module in (test_session, test_requests, test_asking):
         for name, test in vars(module).items():
             if not name.startswith("test_") or name in _TOO_LONG:
                 continue
