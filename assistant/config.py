@@ -97,7 +97,7 @@ class CallConfig(Struct, frozen=True):
 class TurnSettings(Struct, frozen=True):
     vad_threshold: Probability = 0.5
     min_speech_ms: Milliseconds = 96
-    pause_ms: Annotated[int, Meta(ge=32, le=60_000)] = 200
+    pause_ms: Annotated[int, Meta(ge=32, le=60_000)] = 96
     prefix_ms: Milliseconds = 300
     complete_delay_ms: Milliseconds = 300
     incomplete_delay_ms: Milliseconds = 1500

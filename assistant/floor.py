@@ -71,9 +71,12 @@ class RecognitionFailed:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Stable words of the turn under way, all of them so far."""
+    """The words of the turn under way, all of them so far."""
 
     text: str
+    """Those that will not change."""
+    likely: str = ""
+    """With those that still may: good enough to read ahead, as a cache forgets wrong ends."""
 
 
 @dataclass(frozen=True, slots=True)

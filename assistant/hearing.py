@@ -34,10 +34,11 @@ _ENDPOINT_WINDOW = 8 * RATE
 class Ear:
     """Frames, voice activity and the words of one call's caller.
 
-    `report` is called with the turn's stable text whenever it has grown."""
+    `report` is called after each decode of a turn that goes on, with its stable text and with
+    its likely text, whose end may still change."""
 
     def __init__(
-        self, engines: Engines, settings: TurnSettings, report: Callable[[str], None]
+        self, engines: Engines, settings: TurnSettings, report: Callable[[str, str], None]
     ) -> None:
         self._engines = engines
         self._report = report
@@ -55,6 +56,8 @@ class Ear:
         self._live: LiveTranscript | None = None
         self._decoding = asyncio.Lock()
         self._partials: asyncio.Task[None] | None = None
+        self._turn_language = ""
+        """Of the turn under way, once a decode of it has shown it."""
         self.language = ""
         """Of the caller, as the client says; empty: detect."""
         self.spoken_language = "en"
@@ -130,6 +133,7 @@ class Ear:
         self.forget()
         self._turn_from = self.speech_from if at is None else at
         self._live = LiveTranscript(self._turn_from)
+        self._turn_language = ""
         self._partials = asyncio.create_task(self._decode_along(self._live))
 
     def forget(self) -> None:
@@ -150,12 +154,13 @@ class Ear:
             return ""
         async with self._decoding:
             end = max(end, live.start)
-            transcript = await self._decode(live, end)
+            transcript = await self._decode(live, end, self._turn_language)
             if transcript.text:
                 self.spoken_language = transcript.language
             text = live.text(transcript)
             if live.must_close(end, paused=True):
-                self._tell(live, live.close(transcript, end))
+                live.close(transcript, end)
+                self._tell(live)
             return text
 
     async def completeness(self) -> float:
@@ -182,7 +187,9 @@ class Ear:
                 except SpeechError as error:
                     _log.warning("partial recognition failed: %s", error)
                 else:
-                    self._tell(live, live.partial(transcript))
+                    live.partial(transcript)
+                    self._turn_language = transcript.language
+                    self._tell(live)
 
     async def _close_segment(self, live: LiveTranscript) -> None:
         async with self._decoding:
@@ -202,19 +209,21 @@ class Ear:
             seconds = (end - live.start) / RATE
             _log.error("%.1f s of a long turn were not recognised: %s", seconds, error)
             transcript = Transcript("")
-        self._tell(live, live.close(transcript, end))
+        live.close(transcript, end)
+        self._tell(live)
 
-    async def _decode(self, live: LiveTranscript, end: int) -> Transcript:
+    async def _decode(self, live: LiveTranscript, end: int, language: str = "") -> Transcript:
+        """`language` spares the recogniser from detecting it again."""
         audio = self._buffer.slice(live.start, end)
         # Never words of this audio itself: Whisper would take them as said and go on after them.
         context = live.before[-200:]
         return await self._engines.run(
             "asr",
             lambda: self._engines.recognizer.transcribe(
-                audio, language=self.language, context=context
+                audio, language=self.language or language, context=context
             ),
         )
 
-    def _tell(self, live: LiveTranscript, words: str) -> None:
-        if words and live is self._live:
-            self._report(live.stable)
+    def _tell(self, live: LiveTranscript) -> None:
+        if live is self._live:
+            self._report(live.stable, live.likely)

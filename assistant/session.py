@@ -179,10 +179,10 @@ class Session:
 
     # --- words ----------------------------------------------------------------------------
 
-    def _words(self, stable: str) -> None:
-        """The words of the turn so far that will not change."""
+    def _words(self, stable: str, likely: str) -> None:
+        """The words of the turn so far: those that will not change, and with those that may."""
         self._caption(stable)
-        self.turn(floor.Heard(stable))
+        self.turn(floor.Heard(stable, likely))
 
     def _caption(self, text: str) -> None:
         """Send the words that the client lacks, once it knows of the turn."""

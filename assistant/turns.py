@@ -120,8 +120,8 @@ class TurnManager:
                 return self._pause(event, now)
             case ((State.PAUSED | State.WAITING), SpeechStarted()):
                 return self._go_on()
-            case State.CALLER, Heard(text):
-                return [Prefill(text)] if self.reply is None else []
+            case State.CALLER, Heard(text, likely):
+                return [Prefill(likely or text)] if self.reply is None and (likely or text) else []
 
             # What the pause was: answers carry its number, older ones match nothing.
             case State.PAUSED, EndpointScored(pause, probability) if pause == self._pauses:

@@ -41,7 +41,7 @@ from llm.streaming import BlockingStream, Receive, Work
 from llm.tooltext import ToolTextParser, as_call
 from llm.wire import Json, ToolCallDeltas, encode_prompt
 
-BATCH = 16
+BATCH = 32
 _READ_BLOCK = 1 << 22
 _END = "\u27eaend\u27eb"
 """Put behind the caller's last word to find where the template goes on after it."""

@@ -101,6 +101,11 @@ class LiveTranscript:
         self._open += agreed
         return self._add(agreed, begins=covered == 0)
 
+    @property
+    def likely(self) -> str:
+        """`stable` and what the last decode heard beyond it, which may still change."""
+        return self.stable + _joined(self.stable, self._pending, begins=not self._open)
+
     def must_close(self, now: int, *, paused: bool) -> bool:
         """Whether the open segment [start, now) is long enough to be closed for good."""
         length = now - self.start
