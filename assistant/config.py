@@ -66,7 +66,7 @@ class AsrConfig(Struct, frozen=True):
     engine: Name = "whisper"
     model: Name = "whisper-base"
     language: str = ""
-    threads: Count = 2
+    threads: Count = 1
 
 
 class LlmConfig(Struct, frozen=True):
