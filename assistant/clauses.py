@@ -56,6 +56,10 @@ _LINKS = frozenset(
     "from in into on at by about after before through during as since until than like between "
     "over under".split()
 )
+_VERBS = frozenset(
+    "is are was were has have had can could will would should may might must does did".split()
+)
+"""A long subject may be followed by a breath before these."""
 _LEANING = _LINKS | frozenset(
     "the a an of to my your his her its our their this that these those is are was were be am not "
     "no very can will would could should may might must do does did has have had i you "
@@ -154,6 +158,8 @@ def _words_at_space(text: str, edge: re.Match[str], following: str, ramp: Ramp) 
     leans = token.lower() in _LEANING or token[-1:].isdigit()
     if leans or (token.endswith(".") and _abbreviated(token[:-1])):
         return _NEVER
+    if following.lower() in _VERBS:
+        return min(ramp.natural + 1, ramp.forced)
     return ramp.natural if following.lower() in _LINKS else ramp.forced
 
 

@@ -84,7 +84,7 @@ class TtsConfig(Struct, frozen=True):
     engine: Name = "auto"
     voice: str = ""
     speed: Annotated[float, Meta(ge=0.25, le=4.0)] = 1.0
-    threads: Count = 1
+    threads: Count = 2
     piper_model: Name = "piper-joe"
     kokoro_model: Name = "kokoro"
 

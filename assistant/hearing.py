@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assistant import floor
@@ -28,7 +30,19 @@ _TAIL = int(0.2 * RATE)
 """Audio after the last speech that is decoded with it: final consonants are quiet."""
 _PARTIAL_EVERY = 0.4
 """Seconds between two decodes of the growing segment."""
+_DIP = 2 * FRAME
+"""Silence in mid-speech at which the segment is decoded at once: if the turn is over, its words
+are known when the pause is noticed."""
 _ENDPOINT_WINDOW = 8 * RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A turn's audio: where its speech ends, and where what is decoded with it does."""
+
+    live: LiveTranscript | None
+    speech_to: int
+    end: int
 
 
 class Ear:
@@ -56,6 +70,9 @@ class Ear:
         self._live: LiveTranscript | None = None
         self._decoding = asyncio.Lock()
         self._partials: asyncio.Task[None] | None = None
+        self._dip = asyncio.Event()
+        self._latest: tuple[LiveTranscript, int, Transcript] | None = None
+        """The newest decode of an open segment, and the sample up to which it listened."""
         self._turn_language = ""
         """Of the turn under way, once a decode of it has shown it."""
         self.language = ""
@@ -66,6 +83,7 @@ class Ear:
         """First sample, with its pre-roll, of the latest stretch of speech."""
         self.speech_to = 0
         """Where the latest speech ended, in samples."""
+        self._cut: int | None = None
         self.finished_to = 0
         """Where the audio of the latest finish() ended."""
 
@@ -111,6 +129,8 @@ class Ear:
             event = self._segmenter.push(self._vad.probability(frame) if detect else 0.0)
             if event and detect:
                 happened.append(self._noted(event))
+            if self._segmenter.silence == _DIP and self.speaking:
+                self._dip.set()
         if not detect or self.speaking:
             self.speech_to = self._buffer.end
         return happened
@@ -121,7 +141,11 @@ class Ear:
         now = self._segmenter.position
         if isinstance(event, SpeechStarted):
             self._onset = event.at
-            self.speech_from = max(event.from_sample, self._buffer.begin)
+            start = event.from_sample
+            if self._cut is not None and event.at - self._cut < _CUT_SEARCH:
+                start = self._cut
+            self._cut = None
+            self.speech_from = max(start, self._buffer.begin)
             return floor.SpeechStarted((now - event.at) / RATE)
         self.speech_to = event.at
         return floor.SpeechPaused((now - event.at) / RATE, (event.at - self._onset) / RATE)
@@ -140,21 +164,26 @@ class Ear:
         """The turn is over; its audio is not needed again."""
         if self._partials:
             self._partials.cancel()
-        self._live = self._partials = None
+        self._live = self._partials = self._latest = None
 
-    def so_far(self) -> tuple[LiveTranscript | None, int]:
-        """The turn under way and the sample where it ends by now."""
-        return self._live, min(self.speech_to + _TAIL, self._buffer.end)
+    def cut(self) -> None:
+        """The turn ended in mid-speech: what goes on is the next one's, from where it ended."""
+        if self.speaking:
+            self._segmenter.restart()
+            self._cut = self.finished_to
 
-    async def finish(self, turn: tuple[LiveTranscript | None, int] | None = None) -> str:
+    def so_far(self) -> Stretch:
+        """The turn under way, as long as it is by now."""
+        return Stretch(self._live, self.speech_to, min(self.speech_to + _TAIL, self._buffer.end))
+
+    async def finish(self, turn: Stretch | None = None) -> str:
         """All words of `turn`, or of the one under way. Raises SpeechError."""
-        live, end = turn or self.so_far()
-        self.finished_to = end
+        turn = turn or self.so_far()
+        live, self.finished_to = turn.live, turn.end
         if live is None:
             return ""
         async with self._decoding:
-            end = max(end, live.start)
-            transcript = await self._decode(live, end, self._turn_language)
+            transcript, end = await self._final(live, turn)
             if transcript.text:
                 self.spoken_language = transcript.language
             text = live.text(transcript)
@@ -162,6 +191,13 @@ class Ear:
                 live.close(transcript, end)
                 self._tell(live)
             return text
+
+    async def _final(self, live: LiveTranscript, turn: Stretch) -> tuple[Transcript, int]:
+        """A decode of all speech of `turn`, and the sample up to which it listened."""
+        if self._latest and self._latest[0] is live and self._latest[1] > turn.speech_to:
+            return self._latest[2], self._latest[1]
+        end = max(turn.end, live.start)
+        return await self._decode(live, end, self._turn_language), end
 
     async def completeness(self) -> float:
         """P(the turn is over), from its last seconds. Raises SpeechError."""
@@ -174,22 +210,26 @@ class Ear:
 
     async def _decode_along(self, live: LiveTranscript) -> None:
         while True:
-            await asyncio.sleep(_PARTIAL_EVERY)
-            # A decode that starts as a pause begins would only delay the one that counts.
-            if not self._segmenter.voiced or self._engines.busy("asr"):
+            self._dip.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._dip.wait(), _PARTIAL_EVERY)
+            # A decode that starts late in a pause would only delay the one that counts.
+            if not self.speaking or self._segmenter.silence > _DIP or self._engines.busy("asr"):
                 continue
             if live.must_close(self._buffer.end, paused=False):
                 await self._close_segment(live)
                 continue
             async with self._decoding:
+                end = self._buffer.end
                 try:
-                    transcript = await self._decode(live, self._buffer.end)
+                    transcript = await self._decode(live, end)
                 except SpeechError as error:
                     _log.warning("partial recognition failed: %s", error)
-                else:
-                    live.partial(transcript)
-                    self._turn_language = transcript.language
-                    self._tell(live)
+                    continue
+                live.partial(transcript)
+                self._turn_language = transcript.language
+                self._latest = (live, end, transcript)
+                self._tell(live)
 
     async def _close_segment(self, live: LiveTranscript) -> None:
         async with self._decoding:

@@ -130,7 +130,7 @@ def _commit(session: Session) -> None:
             raise _nothing_to_commit("no speech")
         session.turn(floor.CommitRequested())
         return
-    heard = round(session.ear.turn_seconds * RATE) if session.item_id else 0
+    heard = round(session.ear.turn_seconds * RATE) if session.caller.item_id else 0
     if heard < _SHORTEST_COMMIT:
         raise _nothing_to_commit(f"{heard * 1000 // RATE} ms")
     session.commit_buffer()
@@ -146,7 +146,7 @@ def _nothing_to_commit(got: str) -> WireError:
 def _clear(session: Session) -> None:
     if session.turns.turn is not None:
         session.turn(floor.ClearRequested())
-    elif session.item_id:
+    elif session.caller.item_id:
         session.discard("cleared by the client", announced=False)
     session.send([wire.input_audio_buffer_cleared()])
 

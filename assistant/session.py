@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from assistant import floor, requests
+from assistant.caller import CallerTurns, Committed
 from assistant.config import Config
-from assistant.conversation import caller_turn
-from assistant.hearing import Ear
+from assistant.hearing import Ear, Stretch
 from assistant.memory import Memory
 from assistant.outbox import Outbox, Transport
 from assistant.phrases import phrase
@@ -44,7 +44,6 @@ from speech.interfaces import RATE, Audio, SpeechError
 
 if TYPE_CHECKING:
     from assistant.engines import Engines
-    from speech.live import LiveTranscript
 
 _log = logging.getLogger(__name__)
 
@@ -71,22 +70,21 @@ class Session:
             defaults(config, model or engines.llm.name), wire.new_id("sess"), CAPABILITIES
         )
         self.memory = Memory(window=config.llm.context * 3 // 4)
+        self.caller = CallerTurns(self.send, self.memory.conversation, self.settings)
         self.turns = TurnManager()
         self.ear = Ear(engines, config.turns, self._words)
         self.reply: Reply | None = None
         self.asked: dict[str, ResponseSettings] = {}
         """What the response.create events ask for that wait for their turn."""
-        self.item_id = ""
-        """Of the caller's turn under way; empty between turns."""
-        self._told = 0
-        """Characters of that turn's words that the client has."""
         self._recognition = self._speech_end = 0.0
         self._transport, self._engines = transport, engines
         self._outbox = Outbox(transport, config.server.send_buffer_bytes)
         self._loop = asyncio.get_running_loop()
         self._llm = engines.llm.open()
         self._llm_free = asyncio.Lock()
-        self._prefill_next: str | None = None
+        self._unread: str | None = None
+        """Words of the turn under way that the model is to read next."""
+        self._reading: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._transcriptions: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
@@ -155,9 +153,9 @@ class Session:
         """The caller's next audio, shape (n,) at `rate` Hz. Waits while recognition is behind."""
         await self.ear.room()
         self._last_audio = self._loop.time()
-        if self.settings.turn_detection is None and not self.item_id:
+        if self.settings.turn_detection is None and not self.caller.item_id:
             self.ear.begin(at=self.ear.end)
-            self._open_item()
+            self.caller.open()
         self._listen(audio, rate)
 
     def _listen(self, audio: Audio, rate: int) -> None:
@@ -181,16 +179,10 @@ class Session:
 
     def _words(self, stable: str, likely: str) -> None:
         """The words of the turn so far: those that will not change, and with those that may."""
-        self._caption(stable)
-        self.turn(floor.Heard(stable, likely))
-
-    def _caption(self, text: str) -> None:
-        """Send the words that the client lacks, once it knows of the turn."""
         turn = self.turns.turn
-        known = turn.announced if turn else bool(self.item_id)
-        if known and self.settings.transcription and len(text) > self._told:
-            self.send([wire.transcription_delta(self.item_id, text[self._told :])])
-            self._told = len(text)
+        if turn is None or turn.announced:
+            self.caller.caption(stable)
+        self.turn(floor.Heard(stable, likely))
 
     async def _transcribe(self, pause: int) -> None:
         began = self._loop.time()
@@ -210,15 +202,16 @@ class Session:
             _log.error("this turn's end is judged by its silence alone: %s", error)
 
     def prefill(self, text: str) -> None:
-        """Let the model read the conversation and the turn so far, when it has nothing to do."""
-        if self._prefill_next is None and self.reply is None:
-            self.spawn(self._read_ahead())
-        self._prefill_next = text
+        """Let the model read the conversation and the turn so far, while it has nothing to do."""
+        if self.reply is None:
+            self._unread = text
+            if self._reading is None or self._reading.done():
+                self._reading = self.spawn(self._read_ahead())
 
     async def _read_ahead(self) -> None:
-        async with self._llm_free:
-            text, self._prefill_next = self._prefill_next or "", None
-            if self.reply is None:
+        while self._unread is not None:
+            async with self._llm_free:
+                text, self._unread = self._unread, None
                 try:
                     await self._llm.prefill(self.memory.prompt(self.settings.response(), text))
                 except LanguageModelError as error:
@@ -246,9 +239,9 @@ class Session:
         match command:
             case floor.BeginTurn():
                 self.ear.begin()
-                self._open_item()
+                self.caller.open()
             case floor.AnnounceSpeech():
-                self.send([wire.speech_started(self.item_id, self.ear.speech_from_ms)])
+                self.caller.started(self.ear.speech_from_ms)
             case floor.ScoreEndpoint(pause):
                 self.spawn(self._score(pause))
             case floor.Transcribe(pause):
@@ -279,70 +272,40 @@ class Session:
             case floor.Refuse(code):
                 raise requests.refusal(code)
 
-    # --- the caller's turn as a conversation item -----------------------------------------
-
-    def _open_item(self) -> None:
-        self.item_id, self._told = wire.new_id("item"), 0
-
-    def _commit_item(self) -> tuple[str, int]:
-        """The turn becomes an item; answers its id and how many of its characters are told."""
-        item = caller_turn(self.item_id)
-        self.item_id = ""
-        previous = self.memory.conversation.add(item)
-        self.send(
-            [
-                wire.input_audio_buffer_committed(item.id, previous),
-                wire.conversation_item_added(item.to_wire(), previous),
-                wire.conversation_item_done(item.to_wire(), previous),
-            ]
-        )
-        return item.id, self._told
-
-    def _settle(self, item_id: str, told: int, text: str, seconds: float) -> None:
-        """The words of a committed turn are known; none at all: it was not understood."""
-        self.memory.conversation.set_transcript(item_id, text)
-        if not self.settings.transcription:
-            return
-        if not text:
-            self.send([wire.transcription_failed(item_id, "no words were recognised")])
-            return
-        if text[told:]:
-            self.send([wire.transcription_delta(item_id, text[told:])])
-        self.send([wire.transcription_completed(item_id, text, seconds)])
+    # --- the caller's turn is over --------------------------------------------------------
 
     def _commit_turn(self, text: str) -> None:
-        self.send([wire.speech_stopped(self.item_id, self.ear.speech_to_ms)])
-        self._settle(*self._commit_item(), text, self.ear.turn_seconds)
+        self.caller.stopped(self.ear.speech_to_ms)
+        self.caller.settle(self.caller.commit(self.ear.turn_seconds), text)
         self.ear.forget()
+        self.ear.cut()
         if self.settings.turn_detection is None:
             # It was switched off in mid-speech: what came during recognition is not lost.
             self.ear.begin(at=self.ear.finished_to)
-            self._open_item()
+            self.caller.open()
 
     def discard(self, reason: str, *, announced: bool) -> None:
         """What was heard takes no turn: noise, a backchannel, or cleared by the client."""
         _log.info("speech that took no turn: %s", reason)
         if announced:
-            self.send([wire.speech_stopped(self.item_id, self.ear.speech_to_ms)])
-        self.item_id = ""
+            self.caller.stopped(self.ear.speech_to_ms)
+        self.caller.close()
         self.ear.forget()
 
     def commit_buffer(self) -> None:
         """Push-to-talk: the client says that its turn is over."""
-        seconds, heard = self.ear.turn_seconds, self.ear.so_far()
-        words = self.spawn(self._transcribe_item(*self._commit_item(), seconds, heard))
+        heard = self.ear.so_far()
+        words = self.spawn(self._settle(self.caller.commit(self.ear.turn_seconds), heard))
         self._transcriptions.add(words)
         words.add_done_callback(self._transcriptions.discard)
 
-    async def _transcribe_item(
-        self, item_id: str, told: int, seconds: float, heard: tuple[LiveTranscript | None, int]
-    ) -> None:
+    async def _settle(self, turn: Committed, heard: Stretch) -> None:
         try:
             text = await self.ear.finish(heard)
         except SpeechError as error:
             self.report(error)
             text = ""
-        self._settle(item_id, told, text, seconds)
+        self.caller.settle(turn, text)
 
     # --- the reply ------------------------------------------------------------------------
 
@@ -360,6 +323,9 @@ class Session:
         self.reply = Reply(number, stream, source, mouth, self, lead)
         self.reply.remembered = settings.in_conversation
         self.reply.timing.recognition = self._recognition
+        self._unread = None
+        if self._reading:
+            self._reading.cancel()
         self.reply.start()
         if not speculative:
             self._publish()
@@ -417,6 +383,8 @@ class Session:
         task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Cancelled before its first step, the task has not touched it.
+        task.add_done_callback(lambda _: work.close())
         return task
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:

@@ -19,9 +19,9 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,9 @@ from llm.streaming import BlockingStream, Receive, Work
 from llm.tooltext import ToolTextParser, as_call
 from llm.wire import Json, ToolCallDeltas, encode_prompt
 
-BATCH = 32
+BATCH = 16
+_HURRY = 12
+"""Pieces of text at the beginning of a reply that someone waits for: its first clause."""
 _READ_BLOCK = 1 << 22
 _NICE = 5
 _END = "\u27eaend\u27eb"
@@ -64,6 +66,10 @@ class LlamaCppEngine:
         self._server = _load(path, _params(path, slots, context, threads, self._key))
         self._address = urlsplit(self._server.listening_address).netloc
         self._free = set(range(slots))
+        self._hurried = 0
+        self.calm = asyncio.Event()
+        """Set while no call waits for the beginning of its reply."""
+        self.calm.set()
         self._executor = ThreadPoolExecutor(slots, thread_name_prefix="llm")
 
     def open(self) -> LlamaCppModel:
@@ -79,6 +85,18 @@ class LlamaCppEngine:
 
     def release(self, slot: int) -> None:
         self._free.add(slot)
+
+    @contextmanager
+    def hurry(self) -> Iterator[None]:
+        """Keep other calls from reading ahead."""
+        self._hurried += 1
+        self.calm.clear()
+        try:
+            yield
+        finally:
+            self._hurried -= 1
+            if not self._hurried:
+                self.calm.set()
 
     def stream(self, work: Work) -> BlockingStream:
         return BlockingStream(self._executor, work)
@@ -120,12 +138,22 @@ class LlamaCppModel:
             if found:
                 self._engine.complete(self._request(prompt=text, n_predict=0), receive)
 
+        read = False
+        while not read:
+            await self._engine.calm.wait()
+            read = await self._read(work)
+
+    async def _read(self, work: Work) -> bool:
+        """False when it stopped for another call's reply: the cache keeps what it has read."""
         stream = await self._start(work)
         try:
             async for chunk in stream:
                 self._check(chunk)
+                if not self._engine.calm.is_set():
+                    return False
         finally:
             await stream.stop()
+        return True
 
     async def reply(
         self, prompt: Prompt, sampling: Sampling | None = None
@@ -136,9 +164,15 @@ class LlamaCppModel:
             parts = self._forced_call(prompt, sampling)
         else:
             parts = self._chat(prompt, sampling, names if prompt.tool_choice == "auto" else None)
-        async with aclosing(parts):
-            async for part in parts:
-                yield part
+        with ExitStack() as hurry:
+            hurry.enter_context(self._engine.hurry())
+            async with aclosing(parts):
+                texts = 0
+                async for part in parts:
+                    yield part
+                    texts += isinstance(part, TextDelta)
+                    if texts == _HURRY:
+                        hurry.close()
 
     async def close(self) -> None:
         if self._stream is not None:

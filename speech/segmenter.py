@@ -79,9 +79,9 @@ class Segmenter:
         """End of the last speech frame."""
 
     @property
-    def voiced(self) -> bool:
-        """Whether the newest frame is speech; when it is not, a pause may be beginning."""
-        return self.speaking and self._last == self.position
+    def silence(self) -> int:
+        """Samples since the last speech; while speaking, a pause may be beginning."""
+        return self.position - self._last
 
     def configure(
         self,
@@ -100,6 +100,10 @@ class Segmenter:
         }
         changed = {name: value for name, value in given.items() if value is not None}
         self.limits = replace(self.limits, **changed)  # type: ignore[arg-type]  # checked by name
+
+    def restart(self) -> None:
+        """Forget that speech goes on: what follows of it starts anew, as speech of its own."""
+        self.speaking, self._onset = False, None
 
     def push(self, probability: float) -> SpeechStarted | SpeechPaused | None:
         """One frame of FRAME samples; at most one event comes of it."""

@@ -330,3 +330,20 @@ def test_fifty_minutes_take_no_time_and_no_memory() -> None:
 
     call(script)
     assert sizes[1] - sizes[0] < 1_000_000
+
+
+def test_what_follows_a_commit_in_mid_speech_is_the_next_turn() -> None:
+    words = "one two three four five six seven eight nine ten"
+
+    async def script(client: Client) -> None:
+        speaking = asyncio.create_task(client.say(words))
+        await asyncio.sleep(1.2)
+        client.tell("input_audio_buffer.commit")
+        await speaking
+        await client.until("conversation.item.input_audio_transcription.completed", 2)
+        await client.until("response.done", 2)
+
+    client = call(script)
+    name = "conversation.item.input_audio_transcription.completed"
+    first, second = (event["transcript"] for event in client.all(name))
+    assert f"{first} {second}" == words
