@@ -15,10 +15,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import os
 import secrets
-import sys
-import threading
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, contextmanager
@@ -27,8 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import xllamacpp
-
+from llm.gguf import load, params
 from llm.interfaces import (
     Finished,
     LanguageModelError,
@@ -40,15 +36,13 @@ from llm.interfaces import (
     TextDelta,
     ToolCall,
 )
+from llm.prefixes import Prefixes
 from llm.streaming import BlockingStream, Receive, Work
 from llm.tooltext import ToolTextParser, as_call
 from llm.wire import Json, ToolCallDeltas, encode_prompt
 
-BATCH = 16
 _HURRY = 12
 """Pieces of text at the beginning of a reply that someone waits for: its first clause."""
-_READ_BLOCK = 1 << 22
-_NICE = 5
 _END = "\u27eaend\u27eb"
 """Put behind the caller's last word to find where the template goes on after it."""
 
@@ -63,7 +57,10 @@ class LlamaCppEngine:
         self.name = name or path.stem
         self.context = context
         self._key = secrets.token_hex(16)
-        self._server = _load(path, _params(path, slots, context, threads, self._key))
+        self.prefixes = Prefixes(self._slot_action)
+        settings = params(path, slots, context, threads, self._key)
+        settings.slot_save_path = self.prefixes.directory
+        self._server = load(path, settings)
         self._address = urlsplit(self._server.listening_address).netloc
         self._free = set(range(slots))
         self._hurried = 0
@@ -82,6 +79,7 @@ class LlamaCppEngine:
     async def aclose(self) -> None:
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
         self._server = None
+        self.prefixes.close()
 
     def release(self, slot: int) -> None:
         self._free.add(slot)
@@ -110,16 +108,25 @@ class LlamaCppEngine:
 
     def render(self, request: Json) -> str:
         """The prompt as the model's own chat template writes it. Blocks for about 2 ms."""
-        connection = http.client.HTTPConnection(self._address, timeout=10)
-        try:
-            headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-            connection.request("POST", "/apply-template", json.dumps(request), headers)
-            answer = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
+        answer = self._post("/apply-template", request)
         if "prompt" not in answer:
             raise LanguageModelError(f"{self.name}: the chat template failed: {_reason(answer)}")
         return str(answer["prompt"])
+
+    def _slot_action(self, slot: int, action: str, filename: str) -> None:
+        answer = self._post(f"/slots/{slot}?action={action}", {"filename": filename})
+        if "error" in answer:
+            raise LanguageModelError(f"{self.name}: slot {action} failed: {_reason(answer)}")
+
+    def _post(self, path: str, request: Json) -> Json:
+        connection = http.client.HTTPConnection(self._address, timeout=10)
+        try:
+            headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+            connection.request("POST", path, json.dumps(request), headers)
+            answer: Json = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        return answer
 
 
 class LlamaCppModel:
@@ -129,19 +136,44 @@ class LlamaCppModel:
         self._engine = engine
         self._slot: int | None = slot
         self._stream: BlockingStream | None = None
+        self._begun: tuple[object, ...] = ()
+        """The instructions and tools with which the slot's cache begins."""
 
     async def prefill(self, prompt: Prompt) -> None:
         request = encode_prompt(_marked(prompt))
 
         def work(receive: Receive) -> None:
             text, found, _ = self._engine.render(request).rpartition(_END)
-            if found:
+            if found and self._begin(prompt, receive):
                 self._engine.complete(self._request(prompt=text, n_predict=0), receive)
 
         read = False
         while not read:
             await self._engine.calm.wait()
             read = await self._read(work)
+
+    def _begin(self, prompt: Prompt, receive: Receive) -> bool:
+        """Have the slot begin with the prompt's instructions; False when told to stop. Blocks."""
+        first = next(iter(prompt.messages), None)
+        begun = (first, prompt.tools, prompt.tool_choice)
+        if not first or first.role != "system" or begun == self._begun or self._slot is None:
+            return True
+        bare = replace(prompt, messages=(first, Message("user", "")))
+        prefix, found, _ = self._engine.render(encode_prompt(_marked(bare))).rpartition(_END)
+        if found and not self._engine.prefixes.restore(self._slot, prefix):
+            stopped = False
+
+            def heed(chunk: Json) -> bool:
+                nonlocal stopped
+                stopped = bool(receive(chunk))
+                return stopped
+
+            self._engine.complete(self._request(prompt=prefix, n_predict=0), heed)
+            if stopped:
+                return False
+            self._engine.prefixes.save(self._slot, prefix)
+        self._begun = begun
+        return True
 
     async def _read(self, work: Work) -> bool:
         """False when it stopped for another call's reply: the cache keeps what it has read."""
@@ -297,51 +329,6 @@ class _ChatReading:
                 parts.append(TextDelta(text))
         reason = "tool_calls" if calls else self._reason
         return [*parts, *calls, _finished(self._last, reason)]
-
-
-def _params(path: Path, slots: int, context: int, threads: int, key: str) -> Any:
-    params = xllamacpp.CommonParams()
-    params.model.path = str(path)
-    params.n_parallel = slots
-    params.n_ctx = slots * context
-    params.n_batch = params.n_ubatch = max(BATCH, slots)
-    params.cpuparams.n_threads = threads
-    params.cpuparams_batch.n_threads = threads
-    params.n_gpu_layers = 0
-    params.fit_params = False
-    params.warmup = False
-    params.verbosity = -1
-    # Slots never change hands, so nothing is gained by copies of old prompts in memory.
-    params.cache_ram_mib = 0
-    # The server object opens a port on loopback: other users of the machine must not use it.
-    params.api_keys = [key]
-    return params
-
-
-def _give_way() -> None:
-    """Let this thread, and those that it makes, run after others. Tokens come five times as fast
-    as they are spoken; recognition and synthesis are short, and the caller waits for them."""
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own to set
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-
-
-def _load(path: Path, params: Any) -> Any:
-    # The server object keeps Python's lock while it loads: let no slow disk be read under it.
-    block = bytearray(_READ_BLOCK)
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-            while magic == b"GGUF" and file.readinto(block):
-                pass
-    except OSError as error:
-        raise LanguageModelError(f"cannot read the model {path}: {error.strerror}") from error
-    if magic != b"GGUF":
-        raise LanguageModelError(f"{path} is not a GGUF model: it begins with {magic!r}")
-    try:
-        with ThreadPoolExecutor(1, initializer=_give_way) as loader:
-            return loader.submit(xllamacpp.Server, params).result()
-    except (RuntimeError, ValueError) as error:
-        raise LanguageModelError(f"llama.cpp cannot load {path}: {error}") from error
 
 
 def _marked(prompt: Prompt) -> Prompt:

@@ -1,0 +1,63 @@
+"""Loading a GGUF model into llama.cpp's server object (package `xllamacpp`)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import xllamacpp
+
+from llm.interfaces import LanguageModelError
+
+BATCH = 16
+_READ_BLOCK = 1 << 22
+_NICE = 5
+
+
+def params(path: Path, slots: int, context: int, threads: int, key: str) -> Any:
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_parallel = slots
+    params.n_ctx = slots * context
+    params.n_batch = params.n_ubatch = max(BATCH, slots)
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
+    params.n_gpu_layers = 0
+    params.fit_params = False
+    params.warmup = False
+    params.verbosity = -1
+    # Slots never change hands, so nothing is gained by copies of old prompts in memory.
+    params.cache_ram_mib = 0
+    # The server object opens a port on loopback: other users of the machine must not use it.
+    params.api_keys = [key]
+    return params
+
+
+def _give_way() -> None:
+    """Let this thread, and those that it makes, run after others. Tokens come five times as fast
+    as they are spoken; recognition and synthesis are short, and the caller waits for them."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own to set
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+
+
+def load(path: Path, params: Any) -> Any:
+    # The server object keeps Python's lock while it loads: let no slow disk be read under it.
+    block = bytearray(_READ_BLOCK)
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+            while magic == b"GGUF" and file.readinto(block):
+                pass
+    except OSError as error:
+        raise LanguageModelError(f"cannot read the model {path}: {error.strerror}") from error
+    if magic != b"GGUF":
+        raise LanguageModelError(f"{path} is not a GGUF model: it begins with {magic!r}")
+    try:
+        with ThreadPoolExecutor(1, initializer=_give_way) as loader:
+            return loader.submit(xllamacpp.Server, params).result()
+    except (RuntimeError, ValueError) as error:
+        raise LanguageModelError(f"llama.cpp cannot load {path}: {error}") from error
