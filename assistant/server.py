@@ -42,6 +42,8 @@ OVER, GOING_AWAY, BROKEN, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
 """Close codes (RFC 6455, and its IANA registry)."""
 OVERSIZE_FACTOR = 4
 """A frame over the limit gets an `error` event; one over this many times it ends the call."""
+_ENDING = 2.0
+"""Seconds that a new call waits for the slot of one whose client is gone."""
 _STOPPING = 4
 """Seconds that calls and requests have when the server is told to stop."""
 _PAGE = Path(__file__).parent / "web"
@@ -205,19 +207,13 @@ async def realtime(websocket: WebSocket) -> None:
         return
     await websocket.accept("realtime" if "realtime" in subprotocols else None)
     transport = WebSocketTransport(websocket)
-    if len(service.calls) >= service.config.server.max_calls:
+    if sum(not call.gone for call in service.calls) >= service.config.server.max_calls:
         await _refuse(transport, service.config.server.max_calls)
         return
     service.calls.add(transport)
     _log.info("a call begins, %d under way", len(service.calls))
     try:
-        call = service.start_call(
-            transport,
-            engines,
-            service.config,
-            model=websocket.query_params.get("model", ""),
-            extensions=_extensions(websocket),
-        )
+        call = await _start(service, transport, engines, websocket)
         await call.run()
         await transport.close(OVER, "")
     except NoFreeSlot:
@@ -230,6 +226,29 @@ async def realtime(websocket: WebSocket) -> None:
         _log.info("a call is over, %d under way", len(service.calls))
         if not service.calls:
             await asyncio.to_thread(_give_memory_back)
+
+
+async def _start(
+    service: Service, transport: Transport, engines: Engines, websocket: WebSocket
+) -> Call:
+    """Raises NoFreeSlot when no call gives its slot back in time."""
+    waited = 0.0
+    while True:
+        try:
+            return service.start_call(
+                transport,
+                engines,
+                service.config,
+                model=websocket.query_params.get("model", ""),
+                extensions=_extensions(websocket),
+            )
+        except NoFreeSlot:
+            # A call whose client is gone needs a moment to stop what it started.
+            ending = any(call.gone for call in service.calls)
+            if not ending or waited >= _ENDING:
+                raise
+        await asyncio.sleep(_ENDING / 50)
+        waited += _ENDING / 50
 
 
 def _give_memory_back() -> None:

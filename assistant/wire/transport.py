@@ -18,16 +18,18 @@ class WebSocketTransport:
         """`websocket` has been accepted."""
         self._websocket = websocket
         self._closed = False
+        self.gone = False
+        """The client has left."""
 
     async def receive(self) -> str | bytes | None:
         """The next message; None when the client is gone."""
-        if self._websocket.client_state is WebSocketState.DISCONNECTED:
-            return None
-        message = await self._websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            return None
-        text: str | None = message.get("text")
-        return message["bytes"] if text is None else text
+        if self._websocket.client_state is not WebSocketState.DISCONNECTED:
+            message = await self._websocket.receive()
+            if message["type"] != "websocket.disconnect":
+                text: str | None = message.get("text")
+                return message["bytes"] if text is None else text
+        self.gone = True
+        return None
 
     async def send(self, text: str) -> None:
         """Waits while the socket pushes back; what a closed socket gets is lost."""
