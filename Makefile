@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 CALLS ?= 1
+PURE := turns segmenter live endpoint_features audio clauses heard playback wire settings response \
+  conversation
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
@@ -19,7 +21,7 @@ test: .venv/.dev .venv/.models
 	$(BIN)/pytest $(ARGS)
 
 test-pure: .venv/.dev
-	$(BIN)/pytest -m "not real" $(ARGS)
+	$(BIN)/pytest -m "not client" $(PURE:%=tests/test_%.py) $(ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

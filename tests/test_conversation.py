@@ -47,6 +47,7 @@ def told(conversation: Conversation, instructions: str = "") -> list[tuple[str, 
 # --- a client's items -------------------------------------------------------------------------
 
 
+@pytest.mark.client
 @pytest.mark.parametrize(
     "given",
     [
@@ -212,6 +213,7 @@ def test_the_order_is_that_of_a_list(steps: list[tuple[int, int | None]]) -> Non
 # --- what the model is told -------------------------------------------------------------------
 
 
+@pytest.mark.client
 def test_a_turns_words_come_later() -> None:
     conversation = Conversation()
     conversation.add(caller_turn("a"))
@@ -224,6 +226,7 @@ def test_a_turns_words_come_later() -> None:
     assert told(conversation) == []
 
 
+@pytest.mark.client
 def test_only_what_was_heard_of_a_reply_is_told_and_shown() -> None:
     conversation = Conversation()
     conversation.add(caller_turn("a", "What is a tide?"))

@@ -127,6 +127,7 @@ def test_what_the_events_of_a_spoken_reply_say() -> None:
         assert by_kind[kind]["previous_item_id"] == "item_1"
 
 
+@pytest.mark.client
 def test_a_function_call() -> None:
     stream = ResponseStream("resp_1", SPOKEN)
     stream.created()
@@ -166,6 +167,7 @@ def test_out_of_band_nothing_enters_the_conversation() -> None:
     assert kinds(events)[-2:] == ["output_item.done", "done"]
 
 
+@pytest.mark.client
 @pytest.mark.parametrize(
     ("status", "reason", "error"),
     [
@@ -188,6 +190,7 @@ def test_why_it_ended(status: str, reason: str, error: Event | None) -> None:
     assert (details.error and details.error.code) == (error and error["code"])
 
 
+@pytest.mark.client
 def test_a_reply_that_says_nothing() -> None:
     stream = ResponseStream("resp_1", SPOKEN)
     stream.created()
@@ -236,6 +239,7 @@ steps = st.lists(
 )
 
 
+@pytest.mark.client
 @given(steps, st.booleans(), st.booleans())
 def test_any_calls_make_one_legal_response(
     calls: list[str], speaks: bool, in_conversation: bool

@@ -37,6 +37,7 @@ def detection(settings: SessionSettings) -> Any:
     return settings.to_wire()["audio"]["input"]["turn_detection"]
 
 
+@pytest.mark.client
 def test_the_session_is_complete_from_the_start() -> None:
     whole = session().to_wire()
     assert whole == {

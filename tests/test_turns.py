@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant import floor as t
@@ -364,7 +364,6 @@ def drive(steps: list[tuple[float, tuple[str, object]]]) -> World:
 STEPS = st.lists(st.tuples(st.floats(0, 1), event()), max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
 @given(STEPS)
 def test_invariants(steps: list[tuple[float, tuple[str, object]]]) -> None:
     world = drive(steps)
@@ -378,7 +377,6 @@ def test_invariants(steps: list[tuple[float, tuple[str, object]]]) -> None:
     assert world.manager.timer() is None
 
 
-@settings(max_examples=50, deadline=None)
 @given(STEPS)
 def test_replaying_a_log_gives_the_same_commands(
     steps: list[tuple[float, tuple[str, object]]],
