@@ -9,6 +9,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -42,7 +43,13 @@ class Item:
             wire = {**wire, "content": [{**part, name: self.heard}]}
         return {"id": self.id, "object": "realtime.item", "status": self.status, **wire}
 
-    @property
+    def replace(self, content: list[Json]) -> None:
+        """A message's new content; what was derived from the old one is forgotten."""
+        self.wire["content"] = content
+        for derived in ("text", "tokens"):
+            self.__dict__.pop(derived, None)
+
+    @cached_property
     def text(self) -> str:
         """All text of a message's parts, joined."""
         parts = self.wire.get("content") or []
@@ -50,7 +57,7 @@ class Item:
             return _part_text(parts[0])
         return "\n".join(filter(None, (_part_text(part) for part in parts)))
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """About how many tokens it takes, rather too many: three bytes each, and a frame."""
         wire = self.wire
@@ -236,13 +243,14 @@ class Conversation:
     def set_transcript(self, item_id: str, text: str) -> None:
         """The words of a spoken turn; a turn that the client has deleted stays deleted."""
         if item := self._items.get(item_id):
-            item.wire["content"] = [{"type": "input_audio", "transcript": text}]
+            item.replace([{"type": "input_audio", "transcript": text}])
 
     def set_reply(self, item_id: str, text: str, status: str) -> None:
         """All that a reply has told the client so far."""
         if item := self._items.get(item_id):
             part = item.wire["content"][0]
-            part["transcript" if part["type"] == "output_audio" else "text"] = text
+            name = "transcript" if part["type"] == "output_audio" else "text"
+            item.replace([{**part, name: text}])
             item.status = status
 
     def set_heard(self, item_id: str, text: str | None) -> None:

@@ -29,6 +29,8 @@ from speech.interfaces import SpeechError
 
 _CLAUSES_AHEAD = 3
 """Clauses written but not yet spoken; the language model waits beyond that."""
+_CHUNK = 0.06
+"""Seconds of audio in one event."""
 _SECONDS_AHEAD = 10.0
 """Audio spoken but not yet delivered; the synthesiser waits beyond that."""
 
@@ -101,7 +103,7 @@ class Reply:
         """What the client was sent of it so far."""
         self.timing = Timing()
         self.ledger = HeardLedger()
-        self.playback = Playback(mouth.rate, lead=lead) if mouth else None
+        self.playback = Playback(mouth.rate, lead=lead, chunk=_CHUNK) if mouth else None
         self.done = False
         """response.done went out."""
         self.remembered = True

@@ -15,6 +15,7 @@ from assistant.config import Config
 from assistant.session import Session
 from llm.interfaces import Finished, Prompt, TextDelta
 from speech.audio import to_float
+from speech.audio import ulaw_encode
 from speech.interfaces import Audio
 from tests.fakes import Event, FakeEngines, pcm16
 from tests.virtual import run
@@ -41,6 +42,8 @@ class Client:
         self.closed: tuple[int, str] | None = None
         self.reading = asyncio.Event()
         self.reading.set()
+        self.g711 = False
+        """Speak as a telephone does: mu-law at 8 kHz."""
         self.chunk = 0.1
         """Seconds of audio in one append."""
         self._loop = asyncio.get_running_loop()
@@ -77,7 +80,8 @@ class Client:
         """Send audio of shape (n,) at RATE in real time."""
         step = int(self.chunk * RATE)
         for at in range(0, len(audio), step):
-            self.append(pcm16(audio[at : at + step]).tobytes())
+            pcm = pcm16(audio[at : at + step])
+            self.append(ulaw_encode(pcm[::3].copy()) if self.g711 else pcm.tobytes())
             await asyncio.sleep(self.chunk)
 
     def append(self, data: bytes) -> None:

@@ -313,21 +313,27 @@ def test_a_slow_client_is_closed_with_a_reason() -> None:
 
 
 def test_fifty_minutes_take_no_time_and_no_memory() -> None:
-    """250 turns of 12 s. The client forgets what it got, so what grows is the session's."""
+    """A telephone call: 120 turns of 25 s. The client forgets what it got, so what grows is the
+    session's."""
     sizes = []
 
     async def script(client: Client) -> None:
-        client.chunk = 0.25
-        for turn in range(250):
-            await client.say("what is the time now my friend")
+        client.chunk, client.g711 = 0.5, True
+        form = {"type": "audio/pcmu"}
+        audio = {"input": {"format": form}, "output": {"format": form}}
+        client.tell("session.update", session={"type": "realtime", "audio": audio})
+        for turn in range(120):
+            await client.say(words)
             await client.until("response.done")
-            await client.quiet(max(0.0, 12.0 * (turn + 1) - asyncio.get_running_loop().time()))
+            await client.quiet(max(0.0, 25.0 * (turn + 1) - asyncio.get_running_loop().time()))
             client.events.clear()
-            if turn in (50, 249):
+            if turn in (30, 119):
                 gc.collect()
                 sizes.append(sum(map(sys.getsizeof, gc.get_objects())))
         assert asyncio.get_running_loop().time() == pytest.approx(3000)
+        assert message_texts(client.engines.llm.prompts[-1])[-1][1] == words
 
+    words = "what is the time now my friend"
     call(script)
     assert sizes[1] - sizes[0] < 1_000_000
 
