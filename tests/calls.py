@@ -14,8 +14,7 @@ import numpy as np
 from assistant.config import Config
 from assistant.session import Session
 from llm.interfaces import Finished, Prompt, TextDelta
-from speech.audio import to_float
-from speech.audio import ulaw_encode
+from speech.audio import to_float, ulaw_encode
 from speech.interfaces import Audio
 from tests.fakes import Event, FakeEngines, pcm16
 from tests.virtual import run
