@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import IO, Literal
 
@@ -286,16 +285,11 @@ def _bytes_under(directory: Path) -> int:
     return total
 
 
-@cache
-def _shared() -> Catalogue:
-    return Catalogue.load()
-
-
 def locate(name: str) -> Path:
     """`Catalogue.locate` of the installed catalogue."""
-    return _shared().locate(name)
+    return Catalogue.load().locate(name)
 
 
 def resolve(value: str) -> Path:
     """`Catalogue.resolve` of the installed catalogue."""
-    return _shared().resolve(value)
+    return Catalogue.load().resolve(value)
