@@ -20,8 +20,9 @@ from llm.interfaces import Message, ToolCall
 
 Json = dict[str, Any]
 
-INTERRUPTED = " [interrupted by the caller here]"
-"""Follows what was heard of a reply, so that the model can go on or change the subject."""
+INTERRUPTED = "—"
+"""Follows what was heard of a reply: broken off, as a transcript writes it. A small model repeats
+what it reads of itself, so the mark must be one that cannot be heard."""
 
 
 @dataclass

@@ -38,7 +38,7 @@ def test_a_truncated_item_keeps_what_was_heard() -> None:
     assert item["status"] == "incomplete"
     assert item["content"][0]["transcript"].split() == ["word0", "word1", "word2"]
     told = dict(message_texts(client.engines.llm.prompts[-1]))["assistant"]
-    assert told == "word0 word1 word2 [interrupted by the caller here]"
+    assert told == "word0 word1 word2—"
 
 
 def test_truncating_beyond_what_was_sent_is_all_that_was_sent() -> None:

@@ -122,8 +122,8 @@ def test_an_interruption_keeps_only_what_was_heard() -> None:
     assert second["response"]["status"] == "completed"
     item_id = first["response"]["output"][0]["id"]
     remembered = dict(message_texts(engines.llm.prompts[-1]))["assistant"]
-    assert "[interrupted" in remembered
-    kept = remembered.split("[")[0].split()
+    assert remembered.endswith("—")
+    kept = remembered.removesuffix("—").split()
     delivered = client.heard(item_id).split()
     assert kept == delivered[: len(kept)]
     assert len(delivered) - len(kept) <= 2
