@@ -50,7 +50,7 @@ def test_text_without_any_mark_is_cut_within_bounds() -> None:
         ("Of course, let us see. Yes.", ["Of course,", " let us see.", " Yes."]),
         ("Yes. It is raining now.", ["Yes. It is raining now."]),
         ("One two three four five six seven eight nine ten.",
-         ["One two three four five six", " seven eight nine ten."]),
+         ["One two three four five", " six seven eight nine ten."]),
         ("A black hole is a region where nothing escapes.",
          ["A black hole is a region", " where nothing escapes."]),
         ("It costs about 3.14 dollars.", ["It costs about 3.14 dollars."]),

@@ -99,6 +99,17 @@ def test_commit_waits_for_late_words() -> None:
     assert play(manager, (1.9, t.Transcribed(1, "hi"))) == [t.CommitTurn(1, "hi"), t.StartReply(1)]
 
 
+def test_words_of_an_older_pause_end_no_turn() -> None:
+    manager = TurnManager(POLICY)
+    play(manager, (0.5, t.SpeechStarted(0.1)), (1.2, t.SpeechPaused(0.2, 0.5)))
+    play(manager, (1.25, t.SpeechStarted(0.1)), (2.2, t.SpeechPaused(0.2, 0.7)), (4.0, None))
+    assert manager.state is State.WAITING
+    assert play(manager, (4.1, t.Transcribed(1, "half of"))) == []
+    assert t.CommitTurn(1, "half of it all") in play(
+        manager, (4.2, t.Transcribed(3, "half of it all"))
+    )
+
+
 @pytest.mark.parametrize("failure", [t.RecognitionFailed(1), None])
 def test_speech_that_is_never_recognised_is_apologised_for(failure: t.Event | None) -> None:
     manager = TurnManager(POLICY)
