@@ -64,7 +64,7 @@ def test_text_without_any_mark_is_cut_within_bounds() -> None:
         ("Do this:\n1. Eat well.\n2. Sleep.\n", ["Do this:", "\n1. Eat well.", "\n2. Sleep.\n"]),
         ("你好，我是海螺。很高兴！", ["你好，", "我是海螺。", "很高兴！"]),
         ("这个问题很难但是我会回答。", ["这个问题很难", "但是我会回答。"]),
-        ("He is in the city of Rome.", ["He is in the city of Rome."]),
+        ("He is in the city of Rome.", ["He is in the city", " of Rome."]),
         ("", []),
         ("**", ["**"]),
     ],
