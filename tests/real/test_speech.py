@@ -102,8 +102,9 @@ def test_chinese_there_and_back_whatever_voice_is_asked_for() -> None:
 
 def test_tiny_hears_single_words_once() -> None:
     tiny = WhisperRecognizer(locate("whisper-tiny.en"), threads=2)
-    for word in ("Stop.", "Yes.", "No."):
-        assert plain(tiny.transcribe(spoken(piper(), word)).text) == plain(word)
+    for word in ("Stop.", "Yes.", "Hello."):
+        # Kokoro says a word the same way every time; Piper does not.
+        assert plain(tiny.transcribe(spoken(kokoro(), word)).text) == plain(word)
 
 
 def test_whisper_is_silent_on_silence_and_noise() -> None:
