@@ -225,7 +225,8 @@ TEXTS = st.sampled_from(["what time is it", "stop", "", "mm-hmm", "好"])
 NUMBERS = st.sampled_from([0, 0, 0, 0, -1, 1])
 KINDS = (
     "speech speech speech pause pause pause score score words words words failed heard delivered "
-    "finished request cancel commit clear policy"
+    "finished finished finished finished request cancel commit clear policy "
+    "answered answered answered answered"
 ).split()
 
 
@@ -339,7 +340,7 @@ class World:
                 return t.ClearRequested()
             case "policy":
                 return t.Configured(
-                    t.Policy(speculate=flag, create_response=fraction > 0.2, semantic=offset > 0)
+                    t.Policy(speculate=flag, create_response=fraction > 0.2, semantic=offset >= 0)
                 )
         return None
 
@@ -367,6 +368,10 @@ def drive(steps: list[tuple[float, tuple[str, object]]]) -> World:
             world.now = max(world.now, due)
             world.step(None)
         world.now = end
+        if kind == "answered":  # both answers to the latest pause, at once: a likely end
+            world.step(t.Transcribed(world.manager._pauses, "what time is it"))
+            world.step(t.EndpointScored(world.manager._pauses, 0.9))
+            continue
         if (made := world.make(kind, data)) is not None:  # type: ignore[arg-type]
             before = len(world.commands)
             world.step(made)
