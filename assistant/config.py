@@ -10,7 +10,7 @@ import ipaddress
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -91,7 +91,7 @@ class TtsConfig(Struct, frozen=True):
 
 class CallConfig(Struct, frozen=True):
     instructions: str = INSTRUCTIONS
-    lead_ms: Annotated[int, Meta(ge=20, le=5000)] = 250
+    lead_ms: Annotated[int, Meta(ge=20, le=5000)] = 200
 
 
 class TurnSettings(Struct, frozen=True):
@@ -99,11 +99,10 @@ class TurnSettings(Struct, frozen=True):
     min_speech_ms: Milliseconds = 96
     pause_ms: Annotated[int, Meta(ge=32, le=60_000)] = 96
     prefix_ms: Milliseconds = 300
-    complete_delay_ms: Milliseconds = 300
-    incomplete_delay_ms: Milliseconds = 1500
-    complete_probability: Probability = 0.5
+    profile: Literal["quick", "normal", "patient"] = "normal"
     barge_in_ms: Milliseconds = 600
-    hold_ms: Milliseconds = 800
+    hold_ms: Milliseconds = 550
+    idle_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 40_000
 
 
 class Config(Struct, frozen=True):

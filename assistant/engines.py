@@ -7,9 +7,9 @@ import importlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -75,6 +75,7 @@ class Engines:
     tts_name: str = ""
     """Which synthesiser speaks, as /healthz says it."""
     _workers: dict[str, _Worker] = field(init=False)
+    _cores: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self._workers = {stage: _Worker(stage) for stage in ("endpoint", "asr", "tts")}
@@ -84,6 +85,15 @@ class Engines:
 
         Cancelling takes it out of the queue; work that has begun runs to its end unseen."""
         return await asyncio.wrap_future(self._workers[stage].submit(work))
+
+    @asynccontextmanager
+    async def undisturbed(self, patience: float | None = None) -> AsyncIterator[None]:
+        """Recognition and reading ahead take turns: side by side on two cores, each takes three
+        times as long. After `patience` seconds of waiting it is done side by side all the same."""
+        async with AsyncExitStack() as held:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(held.enter_async_context(self._cores), patience)
+            yield
 
     def busy(self, stage: Stage) -> bool:
         """Whether work of that stage runs or waits."""

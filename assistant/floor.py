@@ -9,25 +9,29 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from assistant.phrases import PhraseName
+from speech.prosody import Prosody
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The numbers behind the decisions, all in seconds of silence or speech."""
 
-    complete: float = 0.3
-    """Silence after which a turn that sounds complete is committed."""
-    incomplete: float = 1.5
-    """The same for one that does not."""
-    complete_probability: float = 0.5
-    """Endpointer score from which a turn sounds complete."""
-    semantic: bool = True
-    """Ask the endpointer; False: `complete` is the one silence that counts (server_vad)."""
-    speculate: bool = True
-    """Start a likely reply before the turn is committed."""
+    profile: str = "normal"
+    """How much silence ends a turn (endpointing.PROFILES); empty: always `silence`."""
+    silence: float = 0.5
+    """What ends a turn where there is no profile (server_vad)."""
+    speculate_within: float = 1.0
+    """A turn that needs no more silence than this is likely over: its reply is started, unseen,
+    before it is committed. 0: never."""
     barge_in: float = 0.6
-    """Speech of this length over a reply interrupts it, whatever the words."""
-    hold: float = 0.8
-    """The longest that a reply is held for words that are still being recognised."""
+    """Speech of this length over a reply, of which no word is recognised yet, interrupts it."""
+    hold: float = 0.55
+    """The longest that a reply is held while it is open what the speech over it is."""
+    idle: float = 0.0
+    """Silence on both sides after which the caller is asked whether they are there; 0: never."""
+    idle_asks: int = 2
+    """How often that is asked until the caller speaks again."""
     recognition_timeout: float = 20.0
     lost_speech: float = 1.5
     """Speech at least this long without a recognised word deserves an apology."""
@@ -42,6 +46,8 @@ class Policy:
 class SpeechStarted:
     speech: float
     """Seconds of speech so far."""
+    below: float = 0.0
+    """dB by which it lies under the caller's usual level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +56,26 @@ class SpeechPaused:
     """Seconds since the last speech."""
     speech: float = 0.0
     """Seconds of speech in the stretch that just ended."""
+    below: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointScored:
+    """How the turn's end sounds."""
+
     pause: int
     probability: float
+    """Of the turn being over."""
+    prosody: Prosody | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Transcribed:
     pause: int
     text: str
+    confidence: float = 1.0
+    echoed: float = 0.0
+    """Part of the words that the reply had just said itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +91,17 @@ class Heard:
     """Those that will not change."""
     likely: str = ""
     """With those that still may: good enough to read ahead, as a cache forgets wrong ends."""
+    quiet: bool = False
+    """The caller has just fallen silent: they may be all of the turn."""
+    confidence: float = 1.0
+    echoed: float = 0.0
+    below: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyDelivered:
     reply: int
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +184,15 @@ class Transcribe:
 @dataclass(frozen=True, slots=True)
 class Prefill:
     text: str
+    whole: bool = False
+    """It may be all of the turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitTurn:
     turn: int
     text: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +208,16 @@ class StartReply:
     reply: int
     speculative: bool = False
     request: str = ""
+    said: str = ""
+    """The caller's words that it answers, while they are not yet in the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
-class Apologise:
-    """Instead of a reply: say that the caller was not understood."""
+class Say:
+    """Instead of a reply: one of the assistant's own sentences (phrases.py)."""
 
     reply: int
+    phrase: PhraseName
     request: str = ""
 
 
@@ -215,13 +241,15 @@ class HoldReply:
 @dataclass(frozen=True, slots=True)
 class ResumeReply:
     reply: int
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CancelReply:
     reply: int
     reason: str
-    """turn_detected or client_cancelled."""
+    """turn_detected or client_cancelled, as the wire has it."""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +266,7 @@ Command = (
     | CommitTurn
     | DiscardTurn
     | StartReply
-    | Apologise
+    | Say
     | PublishReply
     | DropReply
     | HoldReply
@@ -264,16 +292,7 @@ class Phase(enum.Enum):
 class Reply:
     number: int
     phase: Phase
-
-
-@dataclass(slots=True)
-class Turn:
-    """What is known of the caller's turn under way."""
-
-    number: int
-    announced: bool = False
-    speech: float = 0.0
-    silent_since: float | None = None
-    text: str | None = None
-    """The words at the latest pause; None until they are recognised."""
-    likely_over: bool = False
+    since: float = 0.0
+    """When it went live."""
+    answers: str = ""
+    """The words that a speculative reply was started on."""

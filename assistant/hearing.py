@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from assistant import floor
 from assistant.config import TurnSettings
 from speech.audio import AudioBuffer, Framer, Resampler
+from speech.dip import Dips
 from speech.interfaces import FRAME, RATE, Audio, SpeechError, Transcript
 from speech.live import LiveTranscript, quietest
+from speech.prosody import Prosody, prosody
 from speech.segmenter import Segmenter, SpeechPaused, SpeechStarted
 
 if TYPE_CHECKING:
@@ -28,11 +30,15 @@ _WINDOW = 25 * RATE
 _CUT_SEARCH = 2 * RATE
 _TAIL = int(0.2 * RATE)
 """Audio after the last speech that is decoded with it: final consonants are quiet."""
-_PARTIAL_EVERY = 0.4
+_PARTIAL_EVERY = 0.25
 """Seconds between two decodes of the growing segment."""
 _DIP = 2 * FRAME
-"""Silence in mid-speech at which the segment is decoded at once: if the turn is over, its words
-are known when the pause is noticed."""
+"""Silence in mid-speech at which the segment is decoded at once, where no dip of its loudness has
+shown it before: if the turn is over, its words are known when the pause is noticed."""
+_RINGING = RATE // 10
+"""Audio that voice activity may still take for speech when it can no longer be heard."""
+_PATIENCE = 0.1
+"""Seconds for which a decode lets the language model finish what it reads ahead."""
 _ENDPOINT_WINDOW = 8 * RATE
 
 
@@ -42,17 +48,32 @@ class Stretch:
 
     live: LiveTranscript | None
     speech_to: int
+    audible_to: int
+    """Where it was last loud enough to hold a word."""
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of a turn so far."""
+
+    stable: str
+    """Those that will not change."""
+    likely: str
+    """With those that still may."""
+    confidence: float = 1.0
+    """Of the decode that they come from."""
+    quiet: bool = False
+    """The caller has just fallen silent."""
 
 
 class Ear:
     """Frames, voice activity and the words of one call's caller.
 
-    `report` is called after each decode of a turn that goes on, with its stable text and with
-    its likely text, whose end may still change."""
+    `report` is called after each decode of a turn that goes on."""
 
     def __init__(
-        self, engines: Engines, settings: TurnSettings, report: Callable[[str, str], None]
+        self, engines: Engines, settings: TurnSettings, report: Callable[[Words], None]
     ) -> None:
         self._engines = engines
         self._report = report
@@ -67,6 +88,7 @@ class Ear:
         self._resampler = Resampler(RATE, RATE)
         self._framer = Framer(FRAME)
         self._buffer = AudioBuffer(_KEEP_SECONDS)
+        self._dips = Dips()
         self._live: LiveTranscript | None = None
         self._decoding = asyncio.Lock()
         self._partials: asyncio.Task[None] | None = None
@@ -125,11 +147,12 @@ class Ear:
         self._buffer.append(audio)
         happened = []
         for frame in self._framer.push(audio):
+            dip = self._dips.push(frame)
             # The segmenter counts every frame, so that its samples are the buffer's.
             event = self._segmenter.push(self._vad.probability(frame) if detect else 0.0)
             if event and detect:
                 happened.append(self._noted(event))
-            if self._segmenter.silence == _DIP and self.speaking:
+            if self.speaking and (dip or self._segmenter.silence == _DIP):
                 self._dip.set()
         if not detect or self.speaking:
             self.speech_to = self._buffer.end
@@ -174,14 +197,16 @@ class Ear:
 
     def so_far(self) -> Stretch:
         """The turn under way, as long as it is by now."""
-        return Stretch(self._live, self.speech_to, min(self.speech_to + _TAIL, self._buffer.end))
+        end = min(self.speech_to + _TAIL, self._buffer.end)
+        audible_to = max(self._dips.audible_to, self.speech_to - _RINGING)
+        return Stretch(self._live, self.speech_to, min(audible_to, self.speech_to), end)
 
-    async def finish(self, turn: Stretch | None = None) -> str:
+    async def finish(self, turn: Stretch | None = None) -> Words:
         """All words of `turn`, or of the one under way. Raises SpeechError."""
         turn = turn or self.so_far()
         live, self.finished_to = turn.live, turn.end
         if live is None:
-            return ""
+            return Words("", "")
         async with self._decoding:
             transcript, end = await self._final(live, turn)
             if transcript.text:
@@ -189,32 +214,42 @@ class Ear:
             text = live.text(transcript)
             if live.must_close(end, paused=True):
                 live.close(transcript, end)
-                self._tell(live)
-            return text
+                self._tell(live, transcript.confidence)
+            return Words(text, text, transcript.confidence)
+
+    @property
+    def _all_decoded(self) -> bool:
+        """Whether the newest decode has listened to all that was audible of the turn so far."""
+        latest = self._latest
+        if latest is None or latest[0] is not self._live:
+            return False
+        return latest[1] >= self.so_far().audible_to
 
     async def _final(self, live: LiveTranscript, turn: Stretch) -> tuple[Transcript, int]:
         """A decode of all speech of `turn`, and the sample up to which it listened."""
-        if self._latest and self._latest[0] is live and self._latest[1] > turn.speech_to:
+        if self._latest and self._latest[0] is live and self._latest[1] >= turn.audible_to:
             return self._latest[2], self._latest[1]
         end = max(turn.end, live.start)
         return await self._decode(live, end, self._turn_language), end
 
-    async def completeness(self) -> float:
-        """P(the turn is over), from its last seconds. Raises SpeechError."""
+    async def ending(self) -> tuple[float, Prosody | None]:
+        """P(the turn is over) by its last seconds, and how they sound. Raises SpeechError."""
         end = self._buffer.end
         start = max(self._live.start if self._live else 0, end - _ENDPOINT_WINDOW, 0)
         audio = self._buffer.slice(start, end)
+        speech = audio[: max(0, self.speech_to - start)]
         return await self._engines.run(
-            "endpoint", lambda: self._engines.endpointer.completeness(audio)
+            "endpoint", lambda: (self._engines.endpointer.completeness(audio), prosody(speech))
         )
 
     async def _decode_along(self, live: LiveTranscript) -> None:
         while True:
-            self._dip.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._dip.wait(), _PARTIAL_EVERY)
+            self._dip.clear()
             # A decode that starts late in a pause would only delay the one that counts.
-            if not self.speaking or self._segmenter.silence > _DIP or self._engines.busy("asr"):
+            late = self._segmenter.silence > _DIP or self._all_decoded
+            if late or not self.speaking or self._engines.busy("asr"):
                 continue
             if live.must_close(self._buffer.end, paused=False):
                 await self._close_segment(live)
@@ -229,7 +264,7 @@ class Ear:
                 live.partial(transcript)
                 self._turn_language = transcript.language
                 self._latest = (live, end, transcript)
-                self._tell(live)
+                self._tell(live, transcript.confidence)
 
     async def _close_segment(self, live: LiveTranscript) -> None:
         async with self._decoding:
@@ -250,20 +285,21 @@ class Ear:
             _log.error("%.1f s of a long turn were not recognised: %s", seconds, error)
             transcript = Transcript("")
         live.close(transcript, end)
-        self._tell(live)
+        self._tell(live, transcript.confidence)
 
     async def _decode(self, live: LiveTranscript, end: int, language: str = "") -> Transcript:
         """`language` spares the recogniser from detecting it again."""
         audio = self._buffer.slice(live.start, end)
         # Never words of this audio itself: Whisper would take them as said and go on after them.
         context = live.before[-200:]
-        return await self._engines.run(
-            "asr",
-            lambda: self._engines.recognizer.transcribe(
-                audio, language=self.language or language, context=context
-            ),
-        )
+        async with self._engines.undisturbed(_PATIENCE):
+            return await self._engines.run(
+                "asr",
+                lambda: self._engines.recognizer.transcribe(
+                    audio, language=self.language or language, context=context
+                ),
+            )
 
-    def _tell(self, live: LiveTranscript) -> None:
+    def _tell(self, live: LiveTranscript, confidence: float) -> None:
         if live is self._live:
-            self._report(live.stable, live.likely)
+            self._report(Words(live.stable, live.likely, confidence, self._dips.quiet))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-PhraseName = Literal["not_understood", "engine_failed"]
+PhraseName = Literal["not_understood", "engine_failed", "still_there"]
 
 _PHRASES: dict[PhraseName, dict[str, str]] = {
     "not_understood": {
@@ -14,6 +14,10 @@ _PHRASES: dict[PhraseName, dict[str, str]] = {
     "engine_failed": {
         "en": "Sorry, something went wrong on my side. Please try again.",
         "zh": "抱歉，我这边出了点问题，请再试一次。",
+    },
+    "still_there": {
+        "en": "Are you still there? Take your time.",
+        "zh": "您还在吗？不着急，慢慢来。",
     },
 }
 

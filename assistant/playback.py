@@ -17,6 +17,10 @@ _ROUNDING = 0.01
 """Samples by which floating-point seconds may miss: 0.04 s at 24 kHz must not give 959."""
 
 
+_FADE = 0.008
+"""Seconds in which a held voice comes back."""
+
+
 class Playback:
     """Paces one reply. Sent but not yet heard is never more than `lead` plus one `chunk`.
 
@@ -38,6 +42,7 @@ class Playback:
         self._queued = 0
         self._finished = False
         self._held = False
+        self._fade = 0  # samples of the next block that are still to be faded in
         self._dry_excused_from: float | None = None
         self._base = 0  # the clock: sample `_base` is heard at `_base_at`
         self._base_at = 0.0
@@ -89,9 +94,10 @@ class Playback:
             self._dry_excused_from = now
 
     def resume(self, now: float) -> None:
-        """Go on with the very next sample."""
+        """Go on with the very next sample, faded in over a few milliseconds."""
         self._now = now
         self._held = False
+        self._fade = int(_FADE * self.rate)
         if now < self._time_of(self.sent):  # it never ran dry, so nothing is to be excused
             self._dry_excused_from = None
 
@@ -132,4 +138,12 @@ class Playback:
             if self._offset == len(self._queue[0]):
                 self._queue.popleft()
                 self._offset = 0
-        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int16), *parts])
+        pcm = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int16), *parts])
+        return self._faded(pcm) if self._fade and len(pcm) else pcm
+
+    def _faded(self, pcm: Pcm) -> Pcm:
+        """`pcm` rising from silence, so that a voice that goes on does not click."""
+        size, self._fade = min(self._fade, len(pcm)), 0
+        faded = pcm.copy()
+        faded[:size] = pcm[:size] * np.linspace(0, 1, size)
+        return faded

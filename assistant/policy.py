@@ -6,8 +6,8 @@ from assistant.config import Config, TurnSettings
 from assistant.floor import Policy
 from assistant.wire.settings import Defaults, TurnDetection
 
-_EAGERNESS = {"low": 2.0, "medium": 1.0, "auto": 1.0, "high": 0.7}
-"""How much longer or shorter than configured the silences are that end a turn."""
+_PROFILES = {"low": "patient", "high": "quick"}
+"""What an eagerness asks for; any other leaves it to the configuration."""
 
 
 def defaults(config: Config, model: str) -> Defaults:
@@ -24,22 +24,20 @@ def defaults(config: Config, model: str) -> Defaults:
     )
 
 
-def turn_policy(settings: TurnSettings, detection: TurnDetection) -> Policy:
-    """`server_vad` counts silence only, as its clients expect; `semantic_vad` asks the
-    endpointer and scales the configured silences by its eagerness."""
-    if detection.type == "server_vad":
-        complete = incomplete = detection.silence_duration_ms
-    else:
-        factor = _EAGERNESS[detection.eagerness]
-        complete = round(settings.complete_delay_ms * factor)
-        incomplete = round(settings.incomplete_delay_ms * factor)
+def turn_policy(settings: TurnSettings, detection: TurnDetection | None) -> Policy:
+    """`server_vad` counts silence only, as its clients expect; `semantic_vad` weighs what is
+    known of the pause, as patiently as its eagerness says. None: push-to-talk."""
+    if detection is None:
+        return Policy(profile="", idle=0.0)
+    semantic = detection.type == "semantic_vad"
+    profile = _PROFILES.get(detection.eagerness, settings.profile)
+    idle = settings.idle_ms if detection.idle_timeout_ms is None else detection.idle_timeout_ms
     return Policy(
-        complete=complete / 1000,
-        incomplete=incomplete / 1000,
-        complete_probability=settings.complete_probability,
-        semantic=detection.type == "semantic_vad",
+        profile=profile if semantic else "",
+        silence=detection.silence_duration_ms / 1000,
         barge_in=settings.barge_in_ms / 1000,
         hold=settings.hold_ms / 1000,
+        idle=idle / 1000,
         create_response=detection.create_response,
         interrupt_response=detection.interrupt_response,
     )

@@ -29,7 +29,7 @@ from speech.interfaces import SpeechError
 
 _CLAUSES_AHEAD = 3
 """Clauses written but not yet spoken; the language model waits beyond that."""
-_CHUNK = 0.06
+_CHUNK = 0.04
 """Seconds of audio in one event."""
 _SECONDS_AHEAD = 10.0
 """Audio spoken but not yet delivered; the synthesiser waits beyond that."""

@@ -21,7 +21,8 @@ import numpy as np
 from assistant import floor, requests
 from assistant.caller import CallerTurns, Committed
 from assistant.config import Config
-from assistant.hearing import Ear, Stretch
+from assistant.hearing import Ear, Stretch, Words
+from assistant.interruption import echoed
 from assistant.memory import Memory
 from assistant.outbox import Outbox, Transport
 from assistant.phrases import phrase
@@ -36,6 +37,7 @@ from assistant.wire.settings import ResponseSettings, SessionSettings
 from llm.interfaces import (
     Finished,
     LanguageModelError,
+    Prompt,
     ReplyPart,
     Sampling,
     TextDelta,
@@ -49,6 +51,8 @@ _log = logging.getLogger(__name__)
 
 _EXTENSION = "conch.1"
 CAPABILITIES = {"version": 1, "extensions": [_EXTENSION]}
+_JUST_SAID = 300
+"""Characters of a reply that may still echo."""
 _MISSING_AUDIO = 0.5
 """Seconds without audio, while the caller speaks, that count as silence from then on."""
 
@@ -82,8 +86,9 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._llm = engines.llm.open()
         self._llm_free = asyncio.Lock()
-        self._unread: str | None = None
-        """Words of the turn under way that the model is to read next."""
+        self._unread: tuple[str, bool] | None = None
+        """Words of the turn under way that the model is to read next, and whether they may be all
+        of it."""
         self._reading: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._transcriptions: set[asyncio.Task[None]] = set()
@@ -141,10 +146,9 @@ class Session:
         """Take the session's settings over, as they are now."""
         detection = self.settings.turn_detection
         self.ear.language = self.settings.language
-        if detection is not None:
-            self.turn(floor.Configured(turn_policy(self.config.turns, detection)))
-        elif self.turns.turn is not None:
+        if detection is None and self.turns.turn is not None:
             self.turn(floor.CommitRequested())
+        self.turn(floor.Configured(turn_policy(self.config.turns, detection)))
         self.prefill("")
 
     # --- audio to speech events -----------------------------------------------------------
@@ -177,43 +181,51 @@ class Session:
 
     # --- words ----------------------------------------------------------------------------
 
-    def _words(self, stable: str, likely: str) -> None:
+    def _words(self, words: Words) -> None:
         """The words of the turn so far: those that will not change, and with those that may."""
+        stable, likely = words.stable, words.likely
         turn = self.turns.turn
         if turn is None or turn.announced:
             self.caller.caption(stable)
-        self.turn(floor.Heard(stable, likely))
+        self.turn(floor.Heard(stable, likely, words.quiet, words.confidence, self._echoed(likely)))
+
+    def _echoed(self, words: str) -> float:
+        """Part of the caller's words that the reply has just said itself."""
+        return echoed(words, self.reply.text[-_JUST_SAID:]) if self.reply else 0.0
 
     async def _transcribe(self, pause: int) -> None:
         began = self._loop.time()
         try:
-            text = await self.ear.finish()
+            words = await self.ear.finish()
         except SpeechError as error:
             self.report(error)
             self.turn(floor.RecognitionFailed(pause))
             return
         self._recognition = self._loop.time() - began
-        self.turn(floor.Transcribed(pause, text))
+        text = words.stable
+        self.turn(floor.Transcribed(pause, text, words.confidence, self._echoed(text)))
 
     async def _score(self, pause: int) -> None:
         try:
-            self.turn(floor.EndpointScored(pause, await self.ear.completeness()))
+            self.turn(floor.EndpointScored(pause, *await self.ear.ending()))
         except SpeechError as error:
             _log.error("this turn's end is judged by its silence alone: %s", error)
 
-    def prefill(self, text: str) -> None:
+    def prefill(self, text: str, *, whole: bool = False) -> None:
         """Let the model read the conversation and the turn so far, while it has nothing to do."""
         if self.reply is None:
-            self._unread = text
+            self._unread = text, whole
             if self._reading is None or self._reading.done():
                 self._reading = self.spawn(self._read_ahead())
 
     async def _read_ahead(self) -> None:
         while self._unread is not None:
             async with self._llm_free:
-                text, self._unread = self._unread, None
+                (text, whole), self._unread = self._unread, None
+                prompt = self.memory.prompt(self.settings.response(), text)
                 try:
-                    await self._llm.prefill(self.memory.prompt(self.settings.response(), text))
+                    async with self._engines.undisturbed():
+                        await self._llm.prefill(prompt, whole=whole)
                 except LanguageModelError as error:
                     _log.warning("nothing was read ahead: %s", error)
 
@@ -246,16 +258,16 @@ class Session:
                 self.spawn(self._score(pause))
             case floor.Transcribe(pause):
                 self.spawn(self._transcribe(pause))
-            case floor.Prefill(text):
-                self.prefill(text)
+            case floor.Prefill(text, whole):
+                self.prefill(text, whole=whole)
             case floor.CommitTurn(_, text):
                 self._commit_turn(text)
             case floor.DiscardTurn(_, reason, announced):
                 self.discard(reason, announced=announced)
-            case floor.StartReply(number, speculative, request):
-                self._start_reply(number, request, speculative=speculative)
-            case floor.Apologise(number, request):
-                self._start_reply(number, request, saying=phrase("not_understood", self._language))
+            case floor.StartReply(number, speculative, request, said):
+                self._start_reply(number, request, said, speculative=speculative)
+            case floor.Say(number, name, request):
+                self._start_reply(number, request, saying=phrase(name, self._language))
             case floor.PublishReply():
                 self._publish()
             case floor.HoldReply():
@@ -301,7 +313,7 @@ class Session:
 
     async def _settle(self, turn: Committed, heard: Stretch) -> None:
         try:
-            text = await self.ear.finish(heard)
+            text = (await self.ear.finish(heard)).stable
         except SpeechError as error:
             self.report(error)
             text = ""
@@ -310,13 +322,19 @@ class Session:
     # --- the reply ------------------------------------------------------------------------
 
     def _start_reply(
-        self, number: int, request: str, *, speculative: bool = False, saying: str = ""
+        self,
+        number: int,
+        request: str,
+        said: str = "",
+        *,
+        speculative: bool = False,
+        saying: str = "",
     ) -> None:
         """Begin to generate: for what a response.create asked, else for the session."""
         settings = self.asked.pop(request, None) or self.settings.response()
-        turn = self.turns.turn
-        said = (turn.text or "") if turn else ""
-        source = _sentence(saying) if saying else self._generate(settings, said)
+        # Words that are not yet in the conversation are added now: they may be by the time it runs.
+        prompt = self.memory.prompt(settings, said) if said else None
+        source = _sentence(saying) if saying else self._generate(settings, prompt)
         mouth = Mouth(self._engines, settings) if settings.speaks else None
         stream = ResponseStream(wire.new_id("resp"), settings)
         lead = self.config.call.lead_ms / 1000
@@ -336,14 +354,14 @@ class Session:
         reply.publish()
 
     async def _generate(
-        self, settings: ResponseSettings, said: str
+        self, settings: ResponseSettings, prompt: Prompt | None
     ) -> AsyncGenerator[ReplyPart, None]:
-        """The model's answer to the conversation, and to `said` while that is not yet in it."""
+        """The model's answer to `prompt`, or to the conversation as it is when that is complete."""
         if self._transcriptions:
             await asyncio.wait(self._transcriptions)
         sampling = Sampling(settings.temperature, settings.max_tokens)
         async with self._llm_free:
-            prompt = self.memory.prompt(settings, said)
+            prompt = prompt or self.memory.prompt(settings)
             async with aclosing(self._llm.reply(prompt, sampling)) as parts:
                 async for part in parts:
                     yield part
@@ -357,7 +375,7 @@ class Session:
     # --- what a reply tells its session ---------------------------------------------------
 
     def reply_delivered(self, reply: Reply) -> None:
-        self.turn(floor.ReplyDelivered(reply.number))
+        self.turn(floor.ReplyDelivered(reply.number, reply.text))
 
     def reply_finished(self, reply: Reply) -> None:
         if self.reply is reply:

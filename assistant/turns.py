@@ -2,63 +2,35 @@
 
 Events come in with the time at which they are true, commands go out, and `timer()` says when
 `fire()` is next due (the shape of h11 and aioquic). Everything that decides about turns is in
-this file. Theory of operation:
+this file and in the two pure functions that it asks: endpointing.silence_needed (is the turn
+over?) and interruption.judge (what is this speech over the reply?). Theory of operation:
 
     IDLE ──speech──▶ CALLER ──pause──▶ PAUSED ──deadline──▶ (WAITING for words) ──▶ REPLY ──▶ IDLE
                        ▲────────speech────┘                                         │  ▲
-                       │                                                     speech ▼  │ nothing
-                       └──────────────── interruption ◀── JUDGING ◀──pause── HELD ─────┘
+                       │                                                     speech ▼  │ let go
+                       └──── interruption ◀── BESIDE ◀──still open, resumed── HELD ────┘
 
-A pause asks two slow questions (is the turn complete? what was said?). Their answers carry the
-number of the pause, so an answer to an older pause matches nothing. A likely end starts the
-reply before the deadline; it stays unpublished until the turn is committed, and is dropped
-without a trace when the caller goes on. Speech during a reply holds the delivery (HELD) until
-it has lasted or has words (interruption), or is nothing (the reply resumes). Where the client
-forbids interruption the caller's turn is collected beside the reply (OVERLAP).
+A pause asks two slow questions (how does the end sound? what was said?). Their answers carry the
+number of the pause, so an answer to an older pause matches nothing. A likely end, even one that
+is only guessed while the caller still speaks, starts the reply before the deadline; it stays
+unpublished until the turn is committed with the very words that it answers, and is dropped
+without a trace when the caller goes on. Speech during a reply holds the delivery (HELD). What
+is still open when the hold has lasted long enough is watched while the reply goes on (BESIDE).
+Where the client forbids interruption the caller's turn is collected beside the reply (OVERLAP).
 """
 
 from __future__ import annotations
 
 import enum
+from collections import deque
 from dataclasses import replace
 
-from assistant.backchannel import is_backchannel
-from assistant.floor import (
-    AnnounceSpeech,
-    Apologise,
-    BeginTurn,
-    CancelReply,
-    CancelRequested,
-    ClearRequested,
-    Command,
-    CommitRequested,
-    CommitTurn,
-    Configured,
-    DiscardTurn,
-    DropReply,
-    EndpointScored,
-    Event,
-    Heard,
-    HoldReply,
-    Phase,
-    Policy,
-    Prefill,
-    PublishReply,
-    RecognitionFailed,
-    Refuse,
-    Reply,
-    ReplyDelivered,
-    ReplyFinished,
-    ReplyRequested,
-    ResumeReply,
-    ScoreEndpoint,
-    SpeechPaused,
-    SpeechStarted,
-    StartReply,
-    Transcribe,
-    Transcribed,
-    Turn,
-)
+from assistant import floor
+from assistant.endpointing import PROFILES, Pause, probability, silence_needed
+from assistant.evidence import Turn
+from assistant.interruption import Candidate, Verdict, is_faint, judge, same_words, thinks_aloud
+
+_PAUSES_KEPT = 8
 
 
 class State(enum.Enum):
@@ -68,21 +40,27 @@ class State(enum.Enum):
     WAITING = "waiting"
     REPLY = "reply"
     HELD = "held"
-    JUDGING = "judging"
+    BESIDE = "beside"
     OVERLAP = "overlap"
 
 
 class TurnManager:
     """One call's floor. `receive` and `fire` return the commands to carry out, in order."""
 
-    def __init__(self, policy: Policy | None = None) -> None:
-        self.policy = policy or Policy()
+    def __init__(self, policy: floor.Policy | None = None) -> None:
+        self.policy = policy or floor.Policy()
         self.state = State.IDLE
-        self.reply: Reply | None = None
+        self.reply: floor.Reply | None = None
         self.turn: Turn | None = None
         self._deadline: float | None = None
         self._turns = self._replies = self._pauses = 0
         self._requested: str | None = None
+        self._asked = ""
+        """What the assistant said last."""
+        self._idle_asks = self.policy.idle_asks
+        """Questions into the silence since the caller last spoke; none before they ever did."""
+        self._own_pauses: deque[float] = deque(maxlen=_PAUSES_KEPT)
+        """Seconds for which the caller paused and then went on."""
 
     def timer(self) -> float | None:
         return self._deadline
@@ -90,101 +68,106 @@ class TurnManager:
     @property
     def response_active(self) -> bool:
         """Whether the client sees a response under way."""
-        return self.reply is not None and self.reply.phase is Phase.LIVE
+        return self.reply is not None and self.reply.phase is floor.Phase.LIVE
 
-    def fire(self, now: float) -> list[Command]:
+    def fire(self, now: float) -> list[floor.Command]:
         """The deadline has passed."""
         if self._deadline is None or now < self._deadline:
             return []
         self._deadline = None
         match self.state:
+            case State.IDLE:
+                return self._ask_into_silence(now)
             case State.PAUSED if self._turn.text is None:
                 return self._enter(State.WAITING, now + self.policy.recognition_timeout)
             case State.PAUSED:
-                return self._commit()
+                return self._commit(now)
             case State.WAITING:
-                return self._not_understood()
+                return self._not_understood(now)
             case State.HELD:
-                return self._interrupt()
-            case State.JUDGING:
-                # The words are late: let the reply go on, and decide when they come.
-                return [*self._for_reply(ResumeReply), *self._enter(State.JUDGING)]
+                return self._overdue(now)
         return []
 
-    def receive(self, event: Event, now: float) -> list[Command]:  # a table
+    def receive(self, event: floor.Event, now: float) -> list[floor.Command]:  # a table
         match self.state, event:
             # The caller speaks, pauses, goes on.
-            case State.IDLE, SpeechStarted():
-                return [*self._begin(), *self._announce(), *self._enter(State.CALLER)]
-            case State.CALLER, SpeechPaused():
-                return self._pause(event, now)
-            case ((State.PAUSED | State.WAITING), SpeechStarted()):
-                return self._go_on()
-            case State.CALLER, Heard(text, likely):
-                return [Prefill(likely or text)] if self.reply is None and (likely or text) else []
+            case State.IDLE, floor.SpeechStarted():
+                return [*self._begin(event, now), *self._listen()]
+            case State.CALLER, floor.SpeechPaused():
+                self._pause(event, now)
+                return self._await_end()
+            case ((State.PAUSED | State.WAITING), floor.SpeechStarted()):
+                return self._go_on(event, now)
+            case State.CALLER, floor.Heard():
+                return self._follow(event)
 
             # What the pause was: answers carry its number, older ones match nothing.
-            case State.PAUSED, EndpointScored(pause, probability) if pause == self._pauses:
-                self._judge_end(probability)
-                return self._speculate()
-            case ((State.PAUSED | State.OVERLAP), Transcribed(pause, text)) if (
+            case State.PAUSED, floor.EndpointScored(pause) if pause == self._pauses:
+                self._turn.scored(event)
+                return self._judge_end()
+            case State.PAUSED, floor.Transcribed(pause) if pause == self._pauses:
+                self._turn.transcribed(event)
+                return self._judge_end()
+            case State.WAITING, floor.Transcribed(pause) if pause == self._pauses:
+                self._turn.transcribed(event)
+                return self._commit(now)
+            case ((State.PAUSED | State.WAITING), floor.RecognitionFailed(pause)) if (
                 pause == self._pauses
             ):
-                self._turn.text = text
-                return self._speculate() if self.state is State.PAUSED else []
-            case State.WAITING, Transcribed(pause, text) if pause == self._pauses:
-                self._turn.text = text
-                return self._commit()
-            case ((State.PAUSED | State.WAITING), RecognitionFailed(pause)) if (
-                pause == self._pauses
-            ):
-                return self._not_understood()
+                return self._not_understood(now)
 
             # Speech over a reply: a candidate first.
-            case State.REPLY, SpeechStarted(speech) if self.policy.interrupt_response:
-                return [*self._begin(), *self._hold(now, speech)]
-            case State.REPLY, SpeechStarted():
-                return [*self._begin(), *self._announce(), *self._enter(State.OVERLAP)]
-            case State.HELD, SpeechPaused():
-                return self._judge(event, now)
-            case State.JUDGING, SpeechStarted(speech):
-                self._pauses += 1
-                return self._hold(now, speech)
-            case State.HELD, Heard(text) if not is_backchannel(text):
-                return self._interrupt()
-            case State.JUDGING, Transcribed(pause, text) if pause == self._pauses:
-                return self._verdict(text)
-            case State.JUDGING, RecognitionFailed(pause) if pause == self._pauses:
-                return self._resume("not recognised")
-            case State.OVERLAP, SpeechPaused(silence):
-                self._turn.silent_since = now - silence
-                self._turn.speech += event.speech
-                self._pauses += 1
-                return [Transcribe(self._pauses)]
-            case State.OVERLAP, SpeechStarted():
-                self._turn.silent_since = self._turn.text = None
-                self._pauses += 1
+            case State.REPLY, floor.SpeechStarted() if self.policy.interrupt_response:
+                return [*self._begin(event, now), *self._hold(event, now)]
+            case State.REPLY, floor.SpeechStarted():
+                commands = [*self._begin(event, now), *self._announce()]
+                return [*commands, *self._enter(State.OVERLAP)]
+            case ((State.HELD | State.BESIDE), floor.Heard()):
+                self._turn.said(event)
+                return self._weigh(now)
+            case ((State.HELD | State.BESIDE | State.OVERLAP), floor.SpeechPaused()):
+                self._pause(event, now)
+                return [floor.Transcribe(self._pauses)]
+            case ((State.HELD | State.BESIDE), floor.SpeechStarted()):
+                self._restart(event, now)
+                return self._hold(event, now) if self.state is State.BESIDE else []
+            case ((State.HELD | State.BESIDE), floor.Transcribed(pause)) if pause == self._pauses:
+                self._turn.transcribed(event)
+                return self._weigh(now)
+            case ((State.HELD | State.BESIDE), floor.RecognitionFailed(pause)) if (
+                pause == self._pauses
+            ):
+                return self._let_go("not recognised", now)
+            case State.OVERLAP, floor.Transcribed(pause) if pause == self._pauses:
+                self._turn.transcribed(event)
+                return []
+            case State.OVERLAP, floor.SpeechStarted():
+                self._restart(event, now)
                 return []
 
             # The reply's own life. A stale number matches nothing.
-            case _, ReplyDelivered(number) if self._is_live(number):
-                self.reply = Reply(number, Phase.DELIVERED)
+            case _, floor.ReplyDelivered(number, text) if self._is_live(number) and self.reply:
+                self.reply, self._asked = replace(self.reply, phase=floor.Phase.DELIVERED), text
                 return []
-            case _, ReplyFinished(number) if self.reply and self.reply.number == number:
+            case _, floor.ReplyFinished(number) if self.reply and self.reply.number == number:
+                self.reply = None
                 return self._reply_over(now)
 
             # What the client asks for.
-            case _, ReplyRequested(request):
-                return self._request(request)
-            case _, CancelRequested():
+            case _, floor.ReplyRequested(request):
+                return self._request(request, now)
+            case _, floor.CancelRequested():
                 return self._cancel(now)
-            case ((State.CALLER | State.PAUSED | State.HELD | State.JUDGING), CommitRequested()):
+            case (
+                (State.CALLER | State.PAUSED | State.HELD | State.BESIDE),
+                floor.CommitRequested(),
+            ):
                 return self._end_turn(now)
-            case _, ClearRequested():
-                return self._clear()
-            case _, Configured(policy):
+            case _, floor.ClearRequested():
+                return self._clear(now)
+            case _, floor.Configured(policy):
                 self.policy = policy
-                return []
+                return self._idle(now) if self.state is State.IDLE else []
         return []
 
     # --- the caller's turn ----------------------------------------------------------------
@@ -195,38 +178,66 @@ class TurnManager:
             raise RuntimeError(f"no turn under way in state {self.state}")
         return self.turn
 
-    def _enter(self, state: State, deadline: float | None = None) -> list[Command]:
+    def _enter(self, state: State, deadline: float | None = None) -> list[floor.Command]:
         self.state = state
         self._deadline = deadline
         return []
 
-    def _begin(self) -> list[Command]:
+    def _begin(self, event: floor.SpeechStarted, now: float) -> list[floor.Command]:
         self._turns += 1
-        self.turn = Turn(self._turns)
-        return [BeginTurn(self._turns)]
+        live = self.reply is not None and self.reply.phase is not floor.Phase.SPECULATIVE
+        age = now - self.reply.since if self.reply and live else 0.0
+        self.turn = Turn(self._turns, now - event.speech, age, below=event.below)
+        return [floor.BeginTurn(self._turns)]
 
-    def _announce(self) -> list[Command]:
+    def _listen(self) -> list[floor.Command]:
+        """The caller has the floor; a voice that is far away is told of when it is a turn."""
+        announced = [] if is_faint(self._turn.below) else self._announce()
+        return [*announced, *self._enter(State.CALLER)]
+
+    def _announce(self) -> list[floor.Command]:
         if self._turn.announced:
             return []
         self._turn.announced = True
-        return [AnnounceSpeech(self._turn.number)]
+        return [floor.AnnounceSpeech(self._turn.number)]
 
-    def _pause(self, event: SpeechPaused, now: float) -> list[Command]:
-        turn = self._turn
-        turn.silent_since = now - event.silence
-        turn.speech += event.speech
-        turn.text = None
+    def _pause(self, event: floor.SpeechPaused, now: float) -> None:
+        self._turn.paused(event, now)
         self._pauses += 1
-        return self._await_end()
 
-    def _await_end(self) -> list[Command]:
-        """Enter PAUSED with the deadline that holds until the endpointer has answered."""
-        semantic = self.policy.semantic
-        self._turn.likely_over = not semantic
-        delay = self.policy.incomplete if semantic else self.policy.complete
-        self._enter(State.PAUSED, self._silent_since + delay)
-        asked: list[Command] = [Transcribe(self._pauses)] if self._turn.text is None else []
-        return [*asked, ScoreEndpoint(self._pauses)] if semantic else asked
+    def _restart(self, event: floor.SpeechStarted, now: float) -> None:
+        self._turn.started(event, now)
+        self._pauses += 1
+
+    def _follow(self, event: floor.Heard) -> list[floor.Command]:
+        """Words of a turn that goes on: read ahead, or answer already what may be all of it."""
+        before, words = self._turn.words, self._turn.said(event)
+        announced = [] if is_faint(event.below) else self._announce()
+        same = same_words(before, words)
+        needed = self._needed(Pause(None, words, self._turn.speech))
+        likely = needed <= self.policy.speculate_within
+        guess = likely and (event.quiet or same)
+        commands = [*announced, *self._speculate(words, likely=guess)]
+        # The last word of speech that goes on is half said, and often another in the end.
+        known = words if event.quiet else words.rpartition(" ")[0]
+        return commands if self.reply or same else [*commands, floor.Prefill(known, guess)]
+
+    def _go_on(self, event: floor.SpeechStarted, now: float) -> list[floor.Command]:
+        """The caller speaks again: the same turn is reopened, a speculative reply forgotten."""
+        self._own_pauses.append(max(0.0, now - event.speech - self._silent_since))
+        self._restart(event, now)
+        return [*self._drop(), *self._listen()]
+
+    def _await_end(self, *, asked: bool = False) -> list[floor.Command]:
+        """Enter PAUSED, until words come with a deadline that holds without them; `asked`: they
+        are on their way already."""
+        profile = self.policy.profile
+        most = PROFILES[profile].most if profile else self.policy.silence
+        self._enter(State.PAUSED, self._silent_since + most)
+        score: list[floor.Command] = [floor.ScoreEndpoint(self._pauses)] if profile else []
+        if self._turn.text is not None:
+            return [*score, *self._judge_end()]
+        return score if asked else [floor.Transcribe(self._pauses), *score]
 
     @property
     def _silent_since(self) -> float:
@@ -234,167 +245,209 @@ class TurnManager:
             raise RuntimeError(f"the caller is speaking in state {self.state}")
         return self._turn.silent_since
 
-    def _judge_end(self, probability: float) -> None:
-        self._turn.likely_over = probability >= self.policy.complete_probability
-        delay = self.policy.complete if self._turn.likely_over else self.policy.incomplete
-        self._deadline = self._silent_since + delay
+    def _needed(self, pause: Pause) -> float:
+        """Seconds of silence that end the turn."""
+        if not self.policy.profile:
+            return self.policy.silence
+        return silence_needed(pause, PROFILES[self.policy.profile])
 
-    def _speculate(self) -> list[Command]:
-        wanted = self.policy.speculate and self.policy.create_response and self._requested is None
-        if not (wanted and self._turn.likely_over and self._turn.text and self.reply is None):
+    def _judge_end(self) -> list[floor.Command]:
+        turn = self._turn
+        if turn.text is None:
             return []
-        return [self._start(Phase.SPECULATIVE)]
+        needed = self._needed(turn.pause(self._asked, tuple(self._own_pauses)))
+        self._deadline = self._silent_since + needed
+        return self._speculate(turn.text, likely=needed <= self.policy.speculate_within)
 
-    def _go_on(self) -> list[Command]:
-        """The caller speaks again: the same turn is reopened, a speculative reply forgotten."""
-        self._turn.silent_since = self._turn.text = None
-        self._pauses += 1
-        return [*self._drop(), *self._enter(State.CALLER)]
+    def _speculate(self, words: str, *, likely: bool) -> list[floor.Command]:
+        """Have a reply to just these words prepared, where they are likely all of the turn."""
+        if self.reply is not None:
+            if self.reply.phase is not floor.Phase.SPECULATIVE or same_words(
+                self.reply.answers, words
+            ):
+                return []
+        dropped = self._drop()
+        allowed = self.policy.create_response and self._requested is None
+        if not (allowed and likely and words) or thinks_aloud(words):
+            return dropped
+        return [*dropped, self._start(floor.Phase.SPECULATIVE, words)]
 
-    def _commit(self) -> list[Command]:
+    def _commit(self, now: float) -> list[floor.Command]:
         turn = self._turn
         if not turn.text:
             if turn.speech >= self.policy.lost_speech:
-                return self._not_understood()
-            return self._discard("no words")
-        commands: list[Command] = [CommitTurn(turn.number, turn.text)]
-        self.turn = None
+                return self._not_understood(now)
+            return self._discard("no words", now)
+        words_differ = self.reply is not None and not same_words(self.reply.answers, turn.text)
+        commands = [*(self._drop() if words_differ else []), *self._announce()]
+        commands.append(floor.CommitTurn(turn.number, turn.text, self._why_over(now)))
+        self.turn, self._idle_asks = None, 0
+        if thinks_aloud(turn.text) and self._requested is None:
+            return [*self._drop(), *commands, *self._idle(now)]
         if self.reply is not None:
-            self.reply = replace(self.reply, phase=Phase.LIVE)
-            commands.append(PublishReply(self.reply.number))
+            self.reply = replace(self.reply, phase=floor.Phase.LIVE, since=now)
+            commands.append(floor.PublishReply(self.reply.number))
         elif self.policy.create_response or self._requested is not None:
-            commands.append(self._start(Phase.LIVE))
-        self._enter(State.REPLY if self.reply else State.IDLE)
-        return commands
+            commands.append(self._start(floor.Phase.LIVE, since=now))
+        return [*commands, *(self._enter(State.REPLY) if self.reply else self._idle(now))]
 
-    def _not_understood(self) -> list[Command]:
+    def _why_over(self, now: float) -> str:
+        turn = self._turn
+        if turn.silent_since is None:
+            return "the client commits"
+        silence = now - turn.silent_since
+        over = probability(turn.pause(self._asked, tuple(self._own_pauses)), silence)
+        return f"P(over) {over:.2f} after {silence:.2f} s of silence"
+
+    def _not_understood(self, now: float) -> list[floor.Command]:
         """Speech without words: never silently, the caller is told."""
-        commands: list[Command] = [*self._drop(), CommitTurn(self._turn.number, "")]
+        number = self._turn.number
+        commands: list[floor.Command] = [
+            *self._drop(),
+            *self._announce(),
+            floor.CommitTurn(number, ""),
+        ]
         self.turn = None
         if not self.policy.create_response:
-            return [*commands, *self._answer_request()]
-        started = self._start(Phase.LIVE)
+            return [*commands, *self._answer_request(now)]
+        started = self._start(floor.Phase.LIVE, since=now)
         self._enter(State.REPLY)
-        return [*commands, Apologise(started.reply, started.request)]
+        return [*commands, floor.Say(started.reply, "not_understood", started.request)]
 
-    def _discard(self, reason: str) -> list[Command]:
+    def _discard(self, reason: str, now: float) -> list[floor.Command]:
         turn = self._turn
-        commands = [*self._drop(), DiscardTurn(turn.number, reason, turn.announced)]
+        commands = [*self._drop(), floor.DiscardTurn(turn.number, reason, turn.announced)]
         self.turn = None
-        return [*commands, *self._answer_request()]
+        return [*commands, *self._answer_request(now)]
 
-    def _answer_request(self) -> list[Command]:
+    def _answer_request(self, now: float) -> list[floor.Command]:
         """The caller's turn is gone; a response.create that waited for it is due now."""
-        if self._requested is None or self.reply is not None:
-            return self._enter(State.REPLY if self.reply else State.IDLE)
-        command = self._start(Phase.LIVE)
-        return [command, *self._enter(State.REPLY)]
+        if self.reply is not None:
+            return self._enter(State.REPLY)
+        if self._requested is None:
+            return self._idle(now)
+        return [self._start(floor.Phase.LIVE, since=now), *self._enter(State.REPLY)]
+
+    # --- silence --------------------------------------------------------------------------
+
+    def _idle(self, now: float) -> list[floor.Command]:
+        ask = self.policy.idle and self._idle_asks < self.policy.idle_asks
+        return self._enter(State.IDLE, now + self.policy.idle if ask else None)
+
+    def _ask_into_silence(self, now: float) -> list[floor.Command]:
+        self._idle_asks += 1
+        started = self._start(floor.Phase.LIVE, since=now)
+        return [floor.Say(started.reply, "still_there"), *self._enter(State.REPLY)]
 
     # --- the reply ------------------------------------------------------------------------
 
-    def _start(self, phase: Phase) -> StartReply:
+    def _start(self, phase: floor.Phase, answers: str = "", since: float = 0.0) -> floor.StartReply:
         self._replies += 1
-        self.reply = Reply(self._replies, phase)
+        self.reply = floor.Reply(self._replies, phase, since, answers)
         request, self._requested = self._requested or "", None
-        return StartReply(self._replies, phase is Phase.SPECULATIVE, request)
+        return floor.StartReply(self._replies, phase is floor.Phase.SPECULATIVE, request, answers)
 
-    def _drop(self) -> list[Command]:
-        if self.reply is None or self.reply.phase is not Phase.SPECULATIVE:
+    def _drop(self) -> list[floor.Command]:
+        if self.reply is None or self.reply.phase is not floor.Phase.SPECULATIVE:
             return []
         number, self.reply = self.reply.number, None
-        return [DropReply(number)]
+        return [floor.DropReply(number)]
 
     def _is_live(self, number: int) -> bool:
-        return self.reply == Reply(number, Phase.LIVE)
+        return self.response_active and self.reply is not None and self.reply.number == number
 
-    def _reply_over(self, now: float) -> list[Command]:
-        self.reply = None
+    def _stop(self, reason: str, why: str = "") -> list[floor.Command]:
+        """Cancel the published reply, if there is one."""
+        if self.reply is None:
+            return []
+        number, self.reply, self._asked = self.reply.number, None, ""
+        return [floor.CancelReply(number, reason, why)]
+
+    def _reply_over(self, now: float) -> list[floor.Command]:
+        """There is no reply any more; a turn that was collected over it goes on without."""
         match self.state:
             case State.REPLY:
-                return self._answer_request()
-            case State.OVERLAP if self._turn.silent_since is None:
-                return self._enter(State.CALLER)
+                return self._answer_request(now)
+            case State.HELD | State.BESIDE if self._turn.silent_since is not None:
+                return self._enter(State.BESIDE)  # its words are on their way
+            case State.HELD | State.BESIDE | State.OVERLAP if self._turn.silent_since is None:
+                return self._listen()
             case State.OVERLAP:
-                commands = self._await_end()
+                commands = self._await_end(asked=True)
                 self._deadline = max(self._deadline or now, now)
                 return commands
         return []
 
-    def _hold(self, now: float, speech: float) -> list[Command]:
-        self._enter(State.HELD, now + max(0.0, self.policy.barge_in - speech))
-        return self._for_reply(HoldReply)
+    # --- speech over a reply --------------------------------------------------------------
 
-    def _for_reply(self, command: type[HoldReply | ResumeReply]) -> list[Command]:
-        return [command(self.reply.number)] if self.reply else []
+    def _hold(self, event: floor.SpeechStarted, now: float) -> list[floor.Command]:
+        if is_faint(event.below) or self.reply is None:
+            return self._enter(State.BESIDE)
+        self._enter(State.HELD, now + self.policy.hold)
+        return [floor.HoldReply(self.reply.number)]
 
-    def _judge(self, event: SpeechPaused, now: float) -> list[Command]:
-        self._turn.silent_since = now - event.silence
-        self._turn.speech += event.speech
-        self._pauses += 1
-        self._enter(State.JUDGING, now + self.policy.hold)
-        return [Transcribe(self._pauses)]
-
-    def _verdict(self, text: str) -> list[Command]:
-        if not text:
-            return self._resume("no words")
-        if is_backchannel(text):
-            return self._resume(f"backchannel: {text}")
-        self._turn.text = text
-        return [*self._take_floor("turn_detected"), *self._await_end()]
-
-    def _resume(self, reason: str) -> list[Command]:
-        return [*self._for_reply(ResumeReply), *self._discard(reason)]
-
-    def _interrupt(self) -> list[Command]:
-        return [*self._take_floor("turn_detected"), *self._enter(State.CALLER)]
-
-    def _take_floor(self, reason: str) -> list[Command]:
-        return [*self._announce(), *self._stop(reason)]
-
-    def _stop(self, reason: str) -> list[Command]:
-        """Cancel the published reply, if there is one."""
-        if self.reply is None:
+    def _resume(self, why: str) -> list[floor.Command]:
+        if self.state is not State.HELD or self.reply is None:
             return []
-        number, self.reply = self.reply.number, None
-        return [CancelReply(number, reason)]
+        return [floor.ResumeReply(self.reply.number, why)]
+
+    def _candidate(self, now: float) -> Candidate:
+        over = self.reply is not None and self.reply.phase is floor.Phase.DELIVERED
+        answers = over and self._asked.rstrip().endswith(("?", "？"))
+        return self._turn.candidate(now, answers=answers)
+
+    def _weigh(self, now: float) -> list[floor.Command]:
+        verdict, why = judge(self._candidate(now))
+        match verdict:
+            case Verdict.INTERRUPT:
+                return self._interrupt(why)
+            case Verdict.LET_GO:
+                return self._let_go(why, now)
+        return []
+
+    def _overdue(self, now: float) -> list[floor.Command]:
+        """The hold has lasted long enough: go on, and decide when more is known."""
+        candidate = self._candidate(now)
+        if candidate.words is None and candidate.speech >= self.policy.barge_in:
+            return self._interrupt("lasting speech that is not yet recognised")
+        return [*self._resume(judge(candidate)[1]), *self._enter(State.BESIDE)]
+
+    def _let_go(self, why: str, now: float) -> list[floor.Command]:
+        return [*self._resume(why), *self._discard(why, now)]
+
+    def _interrupt(self, why: str) -> list[floor.Command]:
+        commands = [*self._announce(), *self._stop("turn_detected", why)]
+        if self._turn.silent_since is None:
+            return [*commands, *self._enter(State.CALLER)]
+        return [*commands, *self._await_end(asked=True)]
 
     # --- the client's requests ------------------------------------------------------------
 
-    def _request(self, request: str) -> list[Command]:
+    def _request(self, request: str, now: float) -> list[floor.Command]:
         if self.response_active or self._requested is not None:
-            return [Refuse("conversation_already_has_active_response")]
+            return [floor.Refuse("conversation_already_has_active_response")]
         self._requested = request
-        if self.state is State.IDLE:
-            return self._answer_request()
-        return self._drop()
+        return self._answer_request(now) if self.state is State.IDLE else self._drop()
 
-    def _cancel(self, now: float) -> list[Command]:
+    def _cancel(self, now: float) -> list[floor.Command]:
         if not self.response_active:
-            return [Refuse("response_cancel_not_active")]
+            return [floor.Refuse("response_cancel_not_active")]
         commands = self._stop("client_cancelled")
-        match self.state:
-            case State.REPLY:
-                self._enter(State.IDLE)
-            case State.HELD:
-                commands += [*self._announce(), *self._enter(State.CALLER)]
-            case State.OVERLAP:
-                commands += self._reply_over(now)
-        return commands
+        return [*commands, *self._reply_over(now)]
 
-    def _end_turn(self, now: float) -> list[Command]:
-        commands = self._take_floor("turn_detected") if self.state in _CANDIDATE else []
+    def _end_turn(self, now: float) -> list[floor.Command]:
         if self.state is State.PAUSED and self._turn.text is not None:
-            return self._commit()
-        if self.state is not State.PAUSED:
+            return self._commit(now)
+        commands: list[floor.Command] = []
+        if self.state in (State.HELD, State.BESIDE):
+            commands = [*self._announce(), *self._stop("turn_detected", "the client commits")]
+        if self._turn.silent_since is None:
             self._pauses += 1
-            commands.append(Transcribe(self._pauses))
+            commands.append(floor.Transcribe(self._pauses))
         return [*commands, *self._enter(State.WAITING, now + self.policy.recognition_timeout)]
 
-    def _clear(self) -> list[Command]:
+    def _clear(self, now: float) -> list[floor.Command]:
         if self.turn is None:
             return []
-        resume = self._for_reply(ResumeReply) if self.state in _CANDIDATE else []
-        return [*resume, *self._discard("cleared by the client")]
-
-
-_CANDIDATE = (State.HELD, State.JUDGING)
+        why = "cleared by the client"
+        return [*self._resume(why), *self._discard(why, now)]

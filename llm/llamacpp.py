@@ -139,11 +139,12 @@ class LlamaCppModel:
         self._begun: tuple[object, ...] = ()
         """The instructions and tools with which the slot's cache begins."""
 
-    async def prefill(self, prompt: Prompt) -> None:
+    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> None:
         request = encode_prompt(_marked(prompt))
 
         def work(receive: Receive) -> None:
-            text, found, _ = self._engine.render(request).rpartition(_END)
+            text, found, rest = self._engine.render(request).rpartition(_END)
+            text += rest if whole else ""
             if found and self._begin(prompt, receive):
                 self._engine.complete(self._request(prompt=text, n_predict=0), receive)
 

@@ -100,7 +100,7 @@ class OpenAIModel:
         self._engine = engine
         self._open = True
 
-    async def prefill(self, prompt: Prompt) -> None:
+    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> None:
         """Nothing: a request only to warm the server's cache may cost money."""
 
     async def reply(

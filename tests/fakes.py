@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -144,7 +145,7 @@ class FakeModel:
     busy: bool = False
     closed: bool = False
 
-    async def prefill(self, prompt: Prompt) -> None:
+    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> None:
         await self._use()
         try:
             self.engine.prefills.append(prompt)
@@ -231,6 +232,10 @@ class FakeEngines:
             return work()
         finally:
             self.running[stage] -= 1
+
+    @asynccontextmanager
+    async def undisturbed(self, patience: float | None = None) -> AsyncGenerator[None, None]:
+        yield
 
     def busy(self, stage: str) -> bool:
         return self.running.get(stage, 0) > 0

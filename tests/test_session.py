@@ -94,7 +94,7 @@ def test_a_speculative_reply_leaves_no_trace_when_the_caller_goes_on() -> None:
         await client.until("response.done")
 
     engines = FakeEngines()
-    client = call(script, engines=engines, config=Config(turns=TurnSettings(complete_delay_ms=700)))
+    client = call(script, engines=engines, config=Config(turns=TurnSettings(profile="patient")))
     assert len(engines.llm.prompts) == 2, "nothing was speculated: the test proves nothing"
     assert len(client.all("response.created")) == 1
     assert client.heard() == "you said tell me about bern that is all"

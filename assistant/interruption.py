@@ -1,0 +1,166 @@
+"""What speech over a reply is: an interruption, a backchannel, an echo, or nothing (step 6).
+
+Pure. The reply is held while this is open, so every answer is reversible but one: INTERRUPT.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+_FAINT = 10.0
+"""dB under the caller's usual level from which a voice is somebody else's: the television, or a
+person across the room."""
+_DOUBTFUL = 0.35
+"""Confidence under which words are what a recogniser makes of a noise."""
+_OWN_WORDS = 0.7
+"""Part of the words that the reply itself has just said, from which they are its echo."""
+_LASTING = 0.6
+"""Seconds of speech, with a word in it, that take the floor."""
+_EARLY = 1.0
+"""A reply younger than this, in seconds, is harder to interrupt: its caller may only be ending
+a sentence, or be answering the tone with which it began."""
+
+_BACKCHANNELS = frozenset(
+    "mm mhm mmhm hm hmm hmmm mmm mm-hmm mm-hm mhmm uh-huh uhhuh uh huh um ah aha oh yeah yep yup "
+    "yes okay ok right sure wow really good great nice cool interesting true exactly absolutely indeed "
+    "lovely wonderful amazing "
+    "ja genau aha stimmt oui d'accord ouais sí claro vale ajá sì certo sim "
+    "嗯 哦 噢 啊 哈 对 是 好 喔 うん はい ええ 네 응".split()
+)
+_PHRASES = (
+    "i see", "got it", "of course", "all right", "i know", "no way", "that's right", "that's nice",
+    "that's great", "that's interesting", "that's true", "makes sense", "that makes sense",
+    "go on", "fair enough", "good point", "oh dear", "oh my", "my goodness", "you're right",
+    "是的", "好的", "真的", "明白", "懂了", "没错", "原来如此", "そうですね", "なるほど",
+)  # fmt: skip
+"""Said by a listener who does not want the floor."""
+_STOP = (
+    "wait", "stop", "no", "hold on", "hang on", "hold it", "excuse me", "pause", "enough",
+    "shut up", "be quiet", "quiet", "never mind", "that's enough", "one moment", "just a moment",
+    "just a second", "one second", "let me", "can i", "may i", "sorry", "pardon", "actually",
+    "but", "listen", "halt", "nein", "warte", "arrête", "attends", "non", "para", "espera",
+    "等一下", "等等", "等下", "停", "别说了", "不对", "不是", "不要", "打住", "慢着", "不", "安静",
+    "待って", "ストップ", "잠깐", "그만",
+)  # fmt: skip
+"""Beginnings that stop, contradict or ask to speak: no more words are needed."""
+_THINKING = (
+    "let me think", "let me see", "let's see", "give me a second", "give me a moment",
+    "give me a minute", "hmm", "hm", "um", "uh", "uhm", "er", "erm", "mm", "well", "so", "i mean",
+    "you know", "how do i put it", "what was it", "what's the word", "让我想想", "我想想", "嗯", "呃", "那个",
+)  # fmt: skip
+_TOKEN = re.compile(r"[\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]|[^\W_](?:[\w'’-]*\w)?")
+
+
+class Verdict(enum.Enum):
+    INTERRUPT = "interrupt"
+    LET_GO = "let go"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Speech over a reply, as far as it is known."""
+
+    words: str | None
+    """The likeliest words so far; None until the recogniser has answered."""
+    final: bool
+    """The speech is over and these are all of its words."""
+    speech: float
+    """Seconds of it so far."""
+    age: float
+    """Seconds of the reply that were out when it began."""
+    confidence: float = 1.0
+    echoed: float = 0.0
+    """Part of the words that the reply has just said itself, in [0, 1]."""
+    below: float = 0.0
+    """dB under the caller's usual level."""
+    answers: bool = False
+    """The reply has ended with a question: "yes" is an answer to it."""
+
+
+def judge(candidate: Candidate) -> tuple[Verdict, str]:
+    """What it is by now, and why."""
+    c = candidate
+    if c.words is None:
+        return Verdict.OPEN, "not yet recognised"
+    words = tokens(c.words)
+    undecided = Verdict.LET_GO if c.final else Verdict.OPEN
+    if c.echoed >= _OWN_WORDS and len(words) > 1:
+        return undecided, "the reply's own words"
+    if is_faint(c.below) and not (c.final and stops(c.words)):
+        return undecided, f"{c.below:.0f} dB under the caller"
+    if not words:
+        return undecided, "no words"
+    if c.confidence < _DOUBTFUL:
+        return undecided, f"doubtful words: {c.words.strip()}"
+    if stops(c.words):
+        return Verdict.INTERRUPT, f"asks to stop: {c.words.strip()}"
+    if is_backchannel(c.words):
+        if c.final and c.answers:
+            return Verdict.INTERRUPT, f"an answer: {c.words.strip()}"
+        return undecided, f"backchannel: {c.words.strip()}"
+    early = c.age < _EARLY
+    if c.final or len(words) >= 2 + early or c.speech >= _LASTING * (1 + early / 2):
+        return Verdict.INTERRUPT, f"wants the floor: {c.words.strip()}"
+    return Verdict.OPEN, f"one word: {c.words.strip()}"
+
+
+def is_faint(below: float) -> bool:
+    """Whether a voice `below` dB under the caller's is taken for somebody else's."""
+    return below >= _FAINT
+
+
+def tokens(text: str) -> list[str]:
+    """Words in lower case, of Chinese and Japanese the characters."""
+    return _TOKEN.findall(text.lower().replace("’", "'"))
+
+
+def same_words(one: str, other: str) -> bool:
+    """Whether two transcripts differ in case and punctuation at most."""
+    return tokens(one) == tokens(other)
+
+
+def is_backchannel(text: str) -> bool:
+    """Whether `text` is nothing but backchannels ("mm-hmm", "yeah, right"), or empty."""
+    return not _beyond(tokens(text), _BACKCHANNEL_PHRASES)
+
+
+def thinks_aloud(text: str) -> bool:
+    """Whether the caller only looks for words ("hmm, let me think"); they are left alone."""
+    words = tokens(text)
+    return bool(words) and not _beyond(words, _THINKING_PHRASES)
+
+
+def stops(text: str) -> bool:
+    """Whether `text` begins, after backchannels, with words that stop, contradict or ask."""
+    words = _beyond(tokens(text), _BACKCHANNEL_PHRASES)
+    return any(words[: len(phrase)] == phrase for phrase in _STOP_PHRASES)
+
+
+def echoed(text: str, spoken: str) -> float:
+    """Part of the words of `text` that stand, in this order, in what was just `spoken`."""
+    words = tokens(text)
+    matcher = SequenceMatcher(a=words, b=tokens(spoken), autojunk=False)
+    return sum(block.size for block in matcher.get_matching_blocks()) / max(len(words), 1)
+
+
+def _beyond(words: list[str], phrases: list[list[str]]) -> list[str]:
+    """The words from the first one on that does not belong to one of the phrases."""
+    while words:
+        size = next((len(p) for p in phrases if words[: len(p)] == p), 0)
+        if not size:
+            break
+        words = words[size:]
+    return words
+
+
+def _longest_first(*phrases: str) -> list[list[str]]:
+    return sorted((tokens(phrase) for phrase in phrases), key=len, reverse=True)
+
+
+_BACKCHANNEL_PHRASES = _longest_first(*_PHRASES, *_BACKCHANNELS)
+_STOP_PHRASES = _longest_first(*_STOP)
+_THINKING_PHRASES = _longest_first(*_THINKING)
