@@ -1,0 +1,139 @@
+"""Is the caller's turn over? One calibrated answer from everything that is known at a pause.
+
+Pure. A logistic model in which the silence so far is one signal among the others,
+
+    P(over | signals, still silent after s) = 1 / (1 + exp(-(w . x + v log s)))
+
+so that the silence at which P reaches a profile's `sure` has a closed form. Its weights are fitted
+by scripts/fit_endpointing.py and lie in endpointing.json; docs/endpointing.md says how, on what,
+and what each signal is worth.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from assistant.wording import wording
+from speech.prosody import Prosody
+
+_USUAL_PAUSE = 0.6
+"""Seconds; what a caller's own pauses are measured against, and counted as two of them."""
+_SHORTEST = 0.05
+"""Seconds of silence under which none is told from none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How patient the assistant is."""
+
+    sure: float
+    """P(the turn is over) at which it is taken to be, in (0, 1)."""
+    least: float
+    """Seconds of silence that it waits however sure it is."""
+    most: float
+    """Seconds of silence after which it speaks however unsure it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """What is known at a pause; None where it is not known yet."""
+
+    completeness: float | None
+    """The endpointer's P(the turn is over)."""
+    text: str | None
+    """The turn's words so far, with the recogniser's case and punctuation."""
+    speech: float
+    """Seconds of speech in the turn so far."""
+    prosody: Prosody | None
+    asked: str = ""
+    """What the assistant last said, as far as it was heard."""
+    own_pauses: tuple[float, ...] = ()
+    """This caller's latest pauses inside turns, in seconds."""
+
+
+class Model(msgspec.Struct, frozen=True):
+    """The fitted file."""
+
+    silence: float
+    """Weight of the logarithm of the silence in seconds; above 0."""
+    weights: dict[str, float]
+    """Of each signal; one that is missing weighs nothing."""
+    profiles: dict[str, Profile] = field(default_factory=dict)
+
+
+@cache
+def shipped() -> Model:
+    """The model in endpointing.json."""
+    data = Path(__file__).with_name("endpointing.json").read_bytes()
+    return msgspec.json.decode(data, type=Model)
+
+
+def profile(name: str) -> Profile:
+    """`quick`, `normal` or `patient`. Raises KeyError."""
+    return shipped().profiles[name]
+
+
+def probability(pause: Pause, silence: float) -> float:
+    """P(the turn is over) when the caller is still silent `silence` seconds after the end of
+    speech."""
+    model = shipped()
+    odds = evidence(pause, model) + model.silence * math.log(max(silence, _SHORTEST))
+    return 1 / (1 + math.exp(-min(max(odds, -30), 30)))
+
+
+def silence_needed(pause: Pause, profile: Profile) -> float:
+    """Seconds of silence, from the end of speech, after which the turn is over."""
+    model = shipped()
+    wanted = math.log(profile.sure / (1 - profile.sure))
+    logarithm = (wanted - evidence(pause, model)) / model.silence
+    return min(max(math.exp(min(max(logarithm, -9), 9)), profile.least), profile.most)
+
+
+def evidence(pause: Pause, model: Model) -> float:
+    """Log odds that the turn is over, but for the silence."""
+    weights = model.weights
+    return sum(weights.get(name, 0.0) * value for name, value in signals(pause).items())
+
+
+def signals(pause: Pause) -> dict[str, float]:
+    """Each signal's value by name, about [-1, 1], and 0 where nothing is known."""
+    found = {"always": 1.0, "speech": _limited(math.log(max(pause.speech, 0.1) / 2) / 2)}
+    found["own"] = _own(pause.own_pauses)
+    heard = 0.0 if pause.completeness is None else _log_odds(pause.completeness)
+    found["unheard"] = float(pause.completeness is None)
+    found["unread"] = float(pause.text is None)
+    found["complete"] = heard
+    # Without words the sound has to say it all.
+    found["complete_alone"] = heard * found["unread"]
+    found |= wording(pause.text or "", pause.asked)
+    found["empty"] -= found["unread"]
+    if pause.prosody:
+        found |= {
+            "drop": _limited((pause.prosody.drop - 4) / 5),
+            "softer": _limited((pause.prosody.softer - 2) / 8),
+            "rougher": _limited((pause.prosody.rougher - 0.05) / 0.2),
+            "coda": _limited((pause.prosody.coda - 0.15) / 0.2),
+            "breath": _limited((pause.prosody.breath - 0.05) / 0.15),
+        }
+    return found
+
+
+def _own(pauses: tuple[float, ...]) -> float:
+    """How much longer than usual this caller's pauses are; the usual counts for two of them."""
+    logarithms = [math.log(max(pause, _SHORTEST) / _USUAL_PAUSE) for pause in pauses]
+    return _limited(sum(logarithms) / (len(logarithms) + 2))
+
+
+def _log_odds(probability: float) -> float:
+    """In [-1, 1], as beyond 1 and 99 % the endpointer is not to be believed."""
+    sane = min(max(probability, 0.01), 0.99)
+    return math.log(sane / (1 - sane)) / math.log(99)
+
+
+def _limited(value: float) -> float:
+    return min(max(value, -1.0), 1.0)
