@@ -7,8 +7,10 @@ assistant/endpointing.json, and prints what each signal is worth. Everything is 
 from __future__ import annotations
 
 import argparse
+import base64
 import csv
 import gzip
+import json
 import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -26,13 +28,18 @@ from speech.prosody import Prosody
 HERE = Path(__file__).parent
 TABLE = HERE / "endpointing.csv.gz"
 WEIGHTS = HERE.parent / "assistant" / "endpointing.json"
+READOUT = HERE.parent / "speech" / "endpoint.json"
+LAYER_STEP = 1 / 24
+"""Of the bytes in the table's column `layer`."""
 
 Floats = NDArray[np.float64]
 
 SILENCES = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0)
 """Seconds after the end of speech at which a pause is looked at, while it lasts."""
-RIDGE = 1.0
-"""Precision of the weights' Gaussian prior with mean 0."""
+RIDGE, READOUT_RIDGE = 1.0, 300.0
+"""Precision of the Gaussian prior with mean 0 of the weights, and of the readout's weights of
+standardised values: those are 256, from some hundred pauses."""
+FOLDS = 5
 BLIND = 0.15
 """Weight, beside the full one, of each pause seen without its words, its sound, or its prosody."""
 MIDDLE = (0.8, 1.5)
@@ -64,29 +71,70 @@ class Example:
     """Whether a sentence was finished here."""
     length: float
     """Seconds of the pause; 0 where the turn was over."""
-    kind: str
+    own: float
+    """Smart Turn's own P(the turn is over); the pause's is the readout's."""
 
 
-def read(subset: str) -> list[Example]:
+@dataclass(frozen=True, slots=True)
+class Data:
+    train: list[Example]
+    tune: list[Example]
+    test: list[Example]
+    readout: list[float]
+    """What speech/endpoint.json must hold."""
+
+
+def read() -> Data:
+    """The table. The readout is fitted on the training set; there each pause is given the answer
+    of one that was fitted without its sentence, as the model must not trust it too far."""
     with gzip.open(TABLE, "rt", encoding="utf-8", newline="") as lines:
-        return [_example(row) for row in csv.DictReader(lines) if row["subset"] == subset]
+        rows = list(csv.DictReader(lines))
+    layers = np.array([np.frombuffer(base64.b64decode(row["layer"]), np.int8) for row in rows])
+    layers = layers * LAYER_STEP
+    over = np.array([float(row["over"]) for row in rows])
+    train = np.array([row["subset"] == "train" for row in rows])
+    # A pause between two sentences sounds like an end, and is none: nothing to learn here.
+    clear = np.array([row["over"] == "1" or row["sentence"] == "0" for row in rows])
+    folds = np.array([int(row["turn"], 16) % FOLDS for row in rows])
+    readout = _readout(layers[train & clear], over[train & clear])
+    chances = _chances(layers, readout)
+    for fold in range(FOLDS):
+        held = train & (folds == fold)
+        others = train & clear & (folds != fold)
+        chances[held] = _chances(layers[held], _readout(layers[others], over[others]))
+    made = [_example(row, chance) for row, chance in zip(rows, chances.tolist(), strict=True)]
+    sets = ([e for e, row in zip(made, rows, strict=True) if row["subset"] == name]
+            for name in ("train", "tune", "test"))  # fmt: skip
+    return Data(*sets, readout.tolist())
 
 
-def _example(row: dict[str, str]) -> Example:
-    shape = Prosody(*(float(row[name]) for name in PROSODY))
+def _readout(layers: Floats, over: Floats) -> Floats:
+    """The constant and a weight for each value of `layers`, shape (n, 256)."""
+    middle, spread = layers.mean(axis=0), layers.std(axis=0) + 0.01
+    inputs = np.c_[np.ones(len(layers)), (layers - middle) / spread]
+    weights = _newton(inputs, over, np.ones(len(layers)), READOUT_RIDGE)
+    scaled = weights[1:] / spread
+    return np.round(np.r_[weights[0] - scaled @ middle, scaled], 4)
+
+
+def _chances(layers: Floats, readout: Floats) -> Floats:
+    return 1 / (1 + np.exp(-(layers @ readout[1:] + readout[0])))
+
+
+def _example(row: dict[str, str], completeness: float) -> Example:
     return Example(
         pause=Pause(
-            completeness=float(row["completeness"]),
+            completeness=completeness,
             text=row["heard"],
             speech=float(row["speech"]),
-            prosody=shape,
+            prosody=Prosody(*(float(row[name]) for name in PROSODY)),
             asked=row["asked"],
             own_pauses=tuple(float(value) for value in row["own"].split()),
         ),
         over=row["over"] == "1",
         sentence=row["sentence"] == "1",
         length=float(row["length"]),
-        kind=row["kind"],
+        own=float(row["completeness"]),
     )
 
 
@@ -106,7 +154,8 @@ def fit(examples: list[Example], without: frozenset[str] = frozenset()) -> Model
                     inputs.append([*values, math.log(silence)])
                     targets.append(float(example.over))
                     counts.append(count)
-    weights = _newton(np.array(inputs), np.array(targets), np.array(counts) / len(SILENCES))
+    counted = np.array(counts) / len(SILENCES)
+    weights = _newton(np.array(inputs), np.array(targets), counted, RIDGE)
     rounded = [round(float(weight), 3) for weight in weights]
     return Model(rounded[-1], dict(zip(names, rounded[:-1], strict=True)))
 
@@ -121,15 +170,15 @@ def _views(pause: Pause) -> list[tuple[Pause, float]]:
     ]
 
 
-def _newton(inputs: Floats, targets: Floats, counts: Floats) -> Floats:
+def _newton(inputs: Floats, targets: Floats, counts: Floats, ridge: float) -> Floats:
     """The weights of largest posterior, by Newton's method; the prior spares none, as even the
     first, that of the constant, is small."""
     weights = np.zeros(inputs.shape[1])
     for _ in range(25):
         chance = 1 / (1 + np.exp(-inputs @ weights))
-        slope = inputs.T @ (counts * (targets - chance)) - RIDGE * weights
+        slope = inputs.T @ (counts * (targets - chance)) - ridge * weights
         bend = (inputs * (counts * chance * (1 - chance))[:, None]).T @ inputs
-        step = np.linalg.solve(bend + RIDGE * np.eye(len(weights)), slope)
+        step = np.linalg.solve(bend + ridge * np.eye(len(weights)), slope)
         weights += step
         if np.abs(step).max() < 1e-9:
             break
@@ -206,34 +255,43 @@ def tuned(examples: list[Example], model: Model) -> dict[str, Profile]:
     return found
 
 
-def fitted() -> Model:
-    """What endpointing.json must hold."""
-    model = fit(read("train"))
-    return Model(model.silence, model.weights, tuned(read("tune"), model))
+def fitted(data: Data) -> Model:
+    """What assistant/endpointing.json must hold."""
+    model = fit(data.train)
+    return Model(model.silence, model.weights, tuned(data.tune, model))
 
 
 # --- the report ---------------------------------------------------------------------------
 
 
-def worth() -> Table:
+def worth(data: Data) -> Table:
     """With and without each signal, at the `normal` profile tuned for each."""
-    train, tune, test = (read(subset) for subset in ("train", "tune", "test"))
     table = Table("signals", "log loss", "cut-ins", "between", "median s", "p95 s",
-                  title=f"test set, {len(test)} pauses")  # fmt: skip
-    cases = {"all": frozenset[str](), **{
-        f"without {name}": frozenset(names.split()) for name, names in GROUPS.items()
-    }}  # fmt: skip
-    for name, without in cases.items():
-        model = fit(train, without)
-        figures = judge(test, model, tuned(tune, model)["normal"])
-        table.add_row(name, *_cells(figures))
+                  title=f"test set, {len(data.test)} pauses")  # fmt: skip
+    _row(table, "all", data, frozenset())
+    for name, names in GROUPS.items():
+        _row(table, f"without {name}", data, frozenset(names.split()))
+    own = Data(_own(data.train), _own(data.tune), _own(data.test), [])
+    _row(table, "Smart Turn's own answer", own, frozenset())
     return table
 
 
-def profiles(model: Model) -> Table:
+def _own(examples: list[Example]) -> list[Example]:
+    return [
+        replace(example, pause=replace(example.pause, completeness=example.own))
+        for example in examples
+    ]
+
+
+def _row(table: Table, name: str, data: Data, without: frozenset[str]) -> None:
+    model = fit(data.train, without)
+    table.add_row(name, *_cells(judge(data.test, model, tuned(data.tune, model)["normal"])))
+
+
+def profiles(data: Data, model: Model) -> Table:
     table = Table("profile", "log loss", "cut-ins", "between", "median s", "p95 s")
     for name, profile in model.profiles.items():
-        table.add_row(f"{name}, sure {profile.sure}", *_cells(judge(read("test"), model, profile)))
+        table.add_row(f"{name}, sure {profile.sure}", *_cells(judge(data.test, model, profile)))
     return table
 
 
@@ -249,10 +307,12 @@ def _cells(figures: Figures) -> list[str]:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
-    console, model = Console(width=100), fitted()
+    console, data = Console(width=100), read()
+    model = fitted(data)
     WEIGHTS.write_bytes(msgspec.json.format(msgspec.json.encode(model), indent=1) + b"\n")
-    console.print(profiles(model))
-    console.print(worth())
+    READOUT.write_text(json.dumps(data.readout) + "\n")
+    console.print(profiles(data, model))
+    console.print(worth(data))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ done in pieces; everything is drawn from the turn's own text, so a second run ma
 from __future__ import annotations
 
 import argparse
+import base64
 import csv
 import gzip
 import io
@@ -18,7 +19,7 @@ import re
 import tomllib
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -63,6 +64,9 @@ INSIDE, FILLED, SENTENCE = 0.55, 0.7, 0.8
 (log-normal, as Campione and Veronis 2002 find; the whole spread is SPREAD, cut to LIMITS)."""
 SPREAD, PACE_SPREAD = 0.5, 0.35
 LIMITS = (0.2, 2.5)
+LAYER_STEP = 1 / 24
+SOUNDS = 5
+"""Further pauses of a training turn whose sound alone is used."""
 PAUSE_MS, AFTER = 96, 0.2
 """As the product hears: silence that makes a pause, and what is recognised with the speech."""
 
@@ -86,6 +90,8 @@ class Turn:
 class Row:
     """What is known at one pause, and what came of it."""
 
+    turn: str
+    """A hash that all pauses of a sentence share."""
     subset: str
     kind: str
     language: str
@@ -101,6 +107,9 @@ class Row:
     asked: str
     heard: str
     completeness: float
+    """Smart Turn's own answer."""
+    layer: str
+    """Its inner layer, shape (256,), as base64 of signed bytes of LAYER_STEP."""
     speech: float
     own: str
     """The caller's latest pauses in seconds, blanks between."""
@@ -270,23 +279,42 @@ def rows(turn: Turn, speech: Audio, ends: list[tuple[int, float]]) -> Iterator[R
     pace = float(np.exp(random.normal(0, PACE_SPREAD)))
     lengths = {at: _length(turn, at, pace, random) for at in turn.pauses[:-1]}
     for number, at in enumerate(sorted([*turn.pauses, *turn.cuts, turn.pauses[-1]])):
-        over = at == turn.pauses[-1]
         random = _seed(f"{turn.text} {turn.voice} {number}")
         length = lengths.get(at) or _length(turn, at, pace, random)
         own = [pace * INSIDE * float(np.exp(random.normal(0, SPREAD)))
                for _ in range(random.integers(0, 5))]  # fmt: skip
-        audio = _until(at, turn, speech, ends, lengths)
-        found = _signals(roughened(audio, random))
-        if found:
-            heard, completeness, seconds, shape = found
-            yield Row(
-                subset=turn.subset, kind=turn.kind, language=turn.language, voice=turn.voice,
-                said=turn.text[:at], over=int(over), sentence=int(_finished(turn.text[:at])),
-                length=0 if over else round(length, 3), asked=turn.asked, heard=heard,
-                completeness=round(completeness, 4), speech=round(seconds, 2),
-                own=" ".join(f"{min(max(value, LIMITS[0]), LIMITS[1]):.2f}" for value in own),
-                **{name: round(value, 3) for name, value in asdict(shape).items()},
-            )  # fmt: skip
+        audio = roughened(_until(at, turn, speech, ends, lengths), random)
+        if row := _row(turn, at, audio):
+            pauses = " ".join(f"{min(max(value, LIMITS[0]), LIMITS[1]):.2f}" for value in own)
+            yield replace(row, length=0 if row.over else round(length, 3), own=pauses)
+
+
+def sounds(turn: Turn, speech: Audio, ends: list[tuple[int, float]]) -> Iterator[Row]:
+    """Further pauses of a training turn, of the kind `sound`: they cost little, as nobody reads
+    their words, and the readout of Smart Turn's layer has many weights to learn."""
+    random = _seed(f"{turn.text} {turn.voice} sounds")
+    free = [end for end in _ends(turn.text, turn.language)[:-1]
+            if end not in turn.pauses + turn.cuts]  # fmt: skip
+    for at in [*random.permutation(free)[:SOUNDS].tolist(), turn.pauses[-1]]:
+        audio = roughened(_until(at, turn, speech, ends, {}), random)
+        if row := _row(replace(turn, kind="sound"), at, audio):
+            yield row
+
+
+def _row(turn: Turn, at: int, audio: Audio) -> Row | None:
+    """The row of a pause after `at` characters, but for the lengths of pauses."""
+    found = _signals(audio, words=turn.kind != "sound")
+    if found is None:
+        return None
+    heard, (completeness, layer), seconds, shape = found
+    return Row(
+        turn=f"{zlib.crc32(turn.text.encode()):08x}", subset=turn.subset, kind=turn.kind,
+        language=turn.language, voice=turn.voice, said=turn.text[:at],
+        over=int(at == turn.pauses[-1]), sentence=int(_finished(turn.text[:at])), length=0,
+        asked=turn.asked, heard=heard, completeness=round(completeness, 4), layer=_packed(layer),
+        speech=round(seconds, 2), own="",
+        **{name: round(value, 3) for name, value in asdict(shape).items()},
+    )  # fmt: skip
 
 
 def _finished(text: str) -> bool:
@@ -320,9 +348,18 @@ def _second(at: int, ends: list[tuple[int, float]]) -> float:
     return next((second for chars, second in ends if chars >= at), ends[-1][1])
 
 
-def _signals(audio: Audio) -> tuple[str, float, float, Prosody] | None:
-    """Of audio, shape (n,), with silence at its end: words, completeness, seconds of speech and
-    prosody at its last pause. None where no speech is noticed."""
+def _packed(layer: Audio | None) -> str:
+    if layer is None:
+        raise SpeechError("expected the Smart Turn export that speech/endpoint.py knows")
+    steps = np.clip(np.rint(layer / LAYER_STEP), -128, 127).astype(np.int8)
+    return base64.b64encode(steps.tobytes()).decode()
+
+
+def _signals(
+    audio: Audio, *, words: bool
+) -> tuple[str, tuple[float, Audio | None], float, Prosody] | None:
+    """Of audio, shape (n,), with silence at its end: its words if asked for, what Smart Turn makes
+    of it, seconds of speech and prosody at its last pause. None where no speech is noticed."""
     vad, endpointer, recognizer = _models()
     stream, segmenter = vad.open(), Segmenter(pause_ms=PAUSE_MS)
     first = onset = end = 0
@@ -338,10 +375,10 @@ def _signals(audio: Audio) -> tuple[str, float, float, Prosody] | None:
     if not seconds:
         return None
     # No silence behind the speech: the more of it, the surer is Smart Turn of any turn's end.
-    completeness = endpointer.completeness(audio[max(first, end - 8 * RATE) : end])
-    words = recognizer.transcribe(audio[first : end + int(AFTER * RATE)])
+    layers = endpointer.layers(audio[max(first, end - 8 * RATE) : end])
+    text = recognizer.transcribe(audio[first : end + int(AFTER * RATE)]).text if words else ""
     shape = prosody(audio[max(first, end - int(WINDOW * RATE)) : end])
-    return words.text, completeness, seconds, shape
+    return text, layers, seconds, shape
 
 
 # --- the table ----------------------------------------------------------------------------
@@ -349,20 +386,28 @@ def _signals(audio: Audio) -> tuple[str, float, float, Prosody] | None:
 
 def _made(turn: Turn, key: Path) -> list[Row]:
     """The turn's rows, made now or before, and kept in files of the name `key`."""
-    kept = key.with_suffix(".rows.json")
-    if kept.exists():
-        return [Row(**row) for row in json.loads(kept.read_text("utf-8"))]
+    made = _kept(key.with_suffix(".rows.json"), lambda: rows(turn, *_speech(turn, key)))
+    if turn.subset == "train":
+        made += _kept(key.with_suffix(".sounds.json"), lambda: sounds(turn, *_speech(turn, key)))
+    return made
+
+
+def _kept(path: Path, make: Callable[[], Iterator[Row]]) -> list[Row]:
+    if path.exists():
+        return [Row(**row) for row in json.loads(path.read_text("utf-8"))]
+    made = list(make())
+    path.write_text(json.dumps([asdict(row) for row in made], ensure_ascii=False), "utf-8")
+    return made
+
+
+def _speech(turn: Turn, key: Path) -> tuple[Audio, list[tuple[int, float]]]:
     sound, marks = key.with_suffix(".flac"), key.with_suffix(".json")
-    if marks.exists():
-        speech, _ = soundfile.read(sound, dtype="float32")
-        ends = [(int(chars), float(second)) for chars, second in json.loads(marks.read_text())]
-    else:
+    if not marks.exists():
         speech, ends = speak(turn)
         soundfile.write(sound, speech, RATE, subtype="PCM_16")
         marks.write_text(json.dumps(ends))
-    made = list(rows(turn, speech, ends))
-    kept.write_text(json.dumps([asdict(row) for row in made], ensure_ascii=False), "utf-8")
-    return made
+    speech, _ = soundfile.read(sound, dtype="float32")
+    return speech, [(int(chars), float(second)) for chars, second in json.loads(marks.read_text())]
 
 
 def write(table: list[Row]) -> None:
@@ -385,7 +430,8 @@ def main(now: Callable[[], float] = clock) -> None:
     # In the order of their hashes, so that a part of the work is a fair sample of all of it.
     for turn in track(sorted(turns(), key=lambda turn: zlib.crc32(turn.text.encode()))):
         key = arguments.work / f"{zlib.crc32(repr(turn).encode()):08x}"
-        if now() > stop and not key.with_suffix(".rows.json").exists():
+        done = "sounds" if turn.subset == "train" else "rows"
+        if now() > stop and not key.with_suffix(f".{done}.json").exists():
             missing += 1
             continue
         try:
