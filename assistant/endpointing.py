@@ -1,65 +1,139 @@
-"""stub until the fitted one lands"""
+"""Is the caller's turn over? One calibrated answer from everything that is known at a pause.
+
+Pure. A logistic model in which the silence so far is one signal among the others,
+
+    P(over | signals, still silent after s) = 1 / (1 + exp(-(w . x + v log s)))
+
+so that the silence at which P reaches a profile's `sure` has a closed form. Its weights are fitted
+by scripts/fit_endpointing.py and lie in endpointing.json; docs/endpointing.md says how, on what,
+and what each signal is worth.
+"""
 
 from __future__ import annotations
-import math, re
-from dataclasses import dataclass
+
+import math
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from assistant.wording import wording
 from speech.prosody import Prosody
 
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    completeness: float | None
-    text: str | None
-    speech: float
-    prosody: Prosody | None = None
-    asked: str = ""
-    own_pauses: tuple[float, ...] = ()
+_USUAL_PAUSE = 0.6
+"""Seconds; what a caller's own pauses are measured against, and counted as two of them."""
+_SHORTEST = 0.05
+"""Seconds of silence under which none is told from none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    bias: float
+    """How patient the assistant is."""
+
+    sure: float
+    """P(the turn is over) at which it is taken to be, in (0, 1)."""
     least: float
+    """Seconds of silence that it waits however sure it is."""
     most: float
+    """Seconds of silence after which it speaks however unsure it is."""
 
 
-PROFILES = {
-    "quick": Profile(1.0, 0.15, 2.0),
-    "normal": Profile(0.0, 0.2, 3.0),
-    "patient": Profile(-1.5, 0.4, 5.0),
-}
-_OPEN = set(
-    "and but or so because the a an to of for in on at with um uh like my your i we 因为 然后 和 但是 的 就是".split()
-)
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """What is known at a pause; None where it is not known yet."""
+
+    completeness: float | None
+    """The endpointer's P(the turn is over)."""
+    text: str | None
+    """The turn's words so far, with the recogniser's case and punctuation."""
+    speech: float
+    """Seconds of speech in the turn so far."""
+    prosody: Prosody | None
+    asked: str = ""
+    """What the assistant last said, as far as it was heard."""
+    own_pauses: tuple[float, ...] = ()
+    """This caller's latest pauses inside turns, in seconds."""
 
 
-def _logit(pause: Pause) -> float:
-    z = 0.0
-    if pause.completeness is not None:
-        p = min(max(pause.completeness, 1e-3), 1 - 1e-3)
-        z += 0.6 * math.log(p / (1 - p))
-    if pause.text is not None:
-        text = pause.text.strip()
-        words = re.findall(r"[\w']+", text.lower())
-        if text[-1:] in "?？":
-            z += 2.5
-        elif text[-1:] in ".!。！":
-            z += 1.5
-        else:
-            z -= 2
-        if text.endswith("..."):
-            z -= 4
-        if words and words[-1] in _OPEN:
-            z -= 4
-    return z
+class Model(msgspec.Struct, frozen=True):
+    """The fitted file."""
+
+    silence: float
+    """Weight of the logarithm of the silence in seconds; above 0."""
+    weights: dict[str, float]
+    """Of each signal; one that is missing weighs nothing."""
+    profiles: dict[str, Profile] = field(default_factory=dict)
+
+
+@cache
+def shipped() -> Model:
+    """The model in endpointing.json."""
+    data = Path(__file__).with_name("endpointing.json").read_bytes()
+    return msgspec.json.decode(data, type=Model)
+
+
+def profile(name: str) -> Profile:
+    """`quick`, `normal` or `patient`. Raises KeyError."""
+    return shipped().profiles[name]
 
 
 def probability(pause: Pause, silence: float) -> float:
-    z = _logit(pause) + 2.0 * math.log(max(silence, 0.05) / 0.5)
-    return 1 / (1 + math.exp(-z))
+    """P(the turn is over) when the caller is still silent `silence` seconds after the end of
+    speech."""
+    model = shipped()
+    odds = evidence(pause, model) + model.silence * math.log(max(silence, _SHORTEST))
+    return 1 / (1 + math.exp(-min(max(odds, -30), 30)))
 
 
 def silence_needed(pause: Pause, profile: Profile) -> float:
-    z = _logit(pause) + profile.bias
-    t = 0.5 * math.exp((1.0 - z) / 2.0)
-    return min(max(t, profile.least), profile.most)
+    """Seconds of silence, from the end of speech, after which the turn is over."""
+    model = shipped()
+    wanted = math.log(profile.sure / (1 - profile.sure))
+    logarithm = (wanted - evidence(pause, model)) / model.silence
+    return min(max(math.exp(min(max(logarithm, -9), 9)), profile.least), profile.most)
+
+
+def evidence(pause: Pause, model: Model) -> float:
+    """Log odds that the turn is over, but for the silence."""
+    weights = model.weights
+    return sum(weights.get(name, 0.0) * value for name, value in signals(pause).items())
+
+
+def signals(pause: Pause) -> dict[str, float]:
+    """Each signal's value by name, about [-1, 1], and 0 where nothing is known."""
+    found = {"always": 1.0, "speech": _limited(math.log(max(pause.speech, 0.1) / 2) / 2)}
+    found["own"] = _own(pause.own_pauses)
+    heard = 0.0 if pause.completeness is None else _log_odds(pause.completeness)
+    found["unheard"] = float(pause.completeness is None)
+    found["unread"] = float(pause.text is None)
+    found["complete"] = heard
+    # Without words the sound has to say it all.
+    found["complete_alone"] = heard * found["unread"]
+    found |= wording(pause.text or "", pause.asked)
+    found["empty"] -= found["unread"]
+    if pause.prosody:
+        found |= {
+            "drop": _limited((pause.prosody.drop - 4) / 5),
+            "softer": _limited((pause.prosody.softer - 2) / 8),
+            "rougher": _limited((pause.prosody.rougher - 0.05) / 0.2),
+            "coda": _limited((pause.prosody.coda - 0.15) / 0.2),
+            "breath": _limited((pause.prosody.breath - 0.05) / 0.15),
+        }
+    return found
+
+
+def _own(pauses: tuple[float, ...]) -> float:
+    """How much longer than usual this caller's pauses are; the usual counts for two of them."""
+    logarithms = [math.log(max(pause, _SHORTEST) / _USUAL_PAUSE) for pause in pauses]
+    return _limited(sum(logarithms) / (len(logarithms) + 2))
+
+
+def _log_odds(probability: float) -> float:
+    """In [-1, 1], as beyond 1 and 99 % the endpointer is not to be believed."""
+    sane = min(max(probability, 0.01), 0.99)
+    return math.log(sane / (1 - sane)) / math.log(99)
+
+
+def _limited(value: float) -> float:
+    return min(max(value, -1.0), 1.0)

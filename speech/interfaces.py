@@ -36,7 +36,8 @@ class Vad(Protocol):
 
 class Endpointer(Protocol):
     def completeness(self, audio: Audio) -> float:
-        """P(the turn is over) from the caller's last seconds, shape (n,) at RATE."""
+        """P(the turn is over) from the caller's last seconds up to the end of speech, shape (n,)
+        at RATE."""
 
 
 @dataclass(frozen=True, slots=True)
