@@ -1,13 +1,25 @@
-"""What is known of the caller's turn under way: what the turn manager keeps in mind about it."""
+"""What the turn manager keeps in mind: the caller's turn under way, and how this caller pauses."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
-from assistant.endpointing import Pause
-from assistant.floor import EndpointScored, Heard, SpeechPaused, SpeechStarted, Transcribed
+from assistant.endpointing import Pause, probability, profile, silence_needed
+from assistant.floor import (
+    EndpointScored,
+    Heard,
+    Policy,
+    SpeechPaused,
+    SpeechStarted,
+    Transcribed,
+)
 from assistant.interruption import Candidate
 from speech.prosody import Prosody
+
+_PAUSES_KEPT = 8
+_HOPED = 0.95
+"""How complete speech that goes on is taken to sound, where its words may be all of the turn."""
 
 
 @dataclass(slots=True)
@@ -62,6 +74,10 @@ class Turn:
         self.heard, self.below = event, event.below
         return self.words
 
+    def seconds(self, now: float) -> float:
+        """Of speech so far."""
+        return self.speech + (now - self.onset if self.silent_since is None else 0.0)
+
     def pause(self, asked: str, own_pauses: tuple[float, ...]) -> Pause:
         """The turn as it stands at its latest pause; `asked` is what the assistant said last."""
         return Pause(self.completeness, self.text, self.speech, self.prosody, asked, own_pauses)
@@ -77,10 +93,57 @@ class Turn:
         return Candidate(
             words=self.words if self.heard else None,
             final=False,
-            speech=self.speech if self.silent_since is not None else now - self.onset,
+            speech=self.seconds(now),
             age=self.age,
             confidence=heard.confidence,
             echoed=heard.echoed,
             below=self.below,
             answers=answers,
         )
+
+
+@dataclass(slots=True)
+class Habits:
+    """What of the call so far tells how long a pause means the end of a turn."""
+
+    asked: str = ""
+    """What the assistant said last; empty when it was broken off."""
+    own_pauses: deque[float] = field(default_factory=lambda: deque(maxlen=_PAUSES_KEPT))
+    """Seconds for which the caller paused and then went on."""
+
+    @property
+    def asked_a_question(self) -> bool:
+        return self.asked.rstrip().endswith(("?", "？"))
+
+    def paused(self, seconds: float) -> None:
+        """The caller went on after this pause."""
+        self.own_pauses.append(max(0.0, seconds))
+
+    def silence_needed(self, turn: Turn, policy: Policy) -> float:
+        """Seconds of silence that end the turn."""
+        if not policy.profile:
+            return policy.silence
+        return silence_needed(self._pause(turn), profile(policy.profile))
+
+    def may_be_whole(self, words: str, speech: float, policy: Policy) -> bool:
+        """Whether the words of speech that goes on would soon end the turn if it fell silent."""
+        needed = policy.silence
+        if policy.profile:
+            hoped = Pause(_HOPED, words, speech, None, self.asked, tuple(self.own_pauses))
+            needed = silence_needed(hoped, profile(policy.profile))
+        return needed <= policy.speculate_within
+
+    def why_over(self, turn: Turn, now: float) -> str:
+        if turn.silent_since is None:
+            return "the client commits"
+        silence = now - turn.silent_since
+        over = probability(self._pause(turn), silence)
+        return f"P(over) {over:.2f} after {silence:.2f} s of silence"
+
+    def _pause(self, turn: Turn) -> Pause:
+        return turn.pause(self.asked, tuple(self.own_pauses))
+
+
+def most_silence(policy: Policy) -> float:
+    """Seconds of silence that end any turn."""
+    return profile(policy.profile).most if policy.profile else policy.silence

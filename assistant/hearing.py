@@ -232,7 +232,7 @@ class Ear:
         end = max(turn.end, live.start)
         return await self._decode(live, end, self._turn_language), end
 
-    async def ending(self) -> tuple[float, Prosody | None]:
+    async def ending(self) -> tuple[float, Prosody]:
         """P(the turn is over) by its last seconds, and how they sound. Raises SpeechError."""
         end = self._buffer.end
         start = max(self._live.start if self._live else 0, end - _ENDPOINT_WINDOW, 0)

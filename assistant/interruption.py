@@ -25,8 +25,8 @@ a sentence, or be answering the tone with which it began."""
 
 _BACKCHANNELS = frozenset(
     "mm mhm mmhm hm hmm hmmm mmm mm-hmm mm-hm mhmm uh-huh uhhuh uh huh um ah aha oh yeah yep yup "
-    "yes okay ok right sure wow really good great nice cool interesting true exactly absolutely indeed "
-    "lovely wonderful amazing "
+    "yes okay ok right sure wow really good great nice cool interesting true exactly "
+    "absolutely indeed lovely wonderful amazing "
     "ja genau aha stimmt oui d'accord ouais sí claro vale ajá sì certo sim "
     "嗯 哦 噢 啊 哈 对 是 好 喔 うん はい ええ 네 응".split()
 )
@@ -49,7 +49,8 @@ _STOP = (
 _THINKING = (
     "let me think", "let me see", "let's see", "give me a second", "give me a moment",
     "give me a minute", "hmm", "hm", "um", "uh", "uhm", "er", "erm", "mm", "well", "so", "i mean",
-    "you know", "how do i put it", "what was it", "what's the word", "让我想想", "我想想", "嗯", "呃", "那个",
+    "you know", "how do i put it", "what was it", "what's the word",
+    "让我想想", "我想想", "嗯", "呃", "那个",
 )  # fmt: skip
 _TOKEN = re.compile(r"[\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]|[^\W_](?:[\w'’-]*\w)?")
 
@@ -81,7 +82,7 @@ class Candidate:
     """The reply has ended with a question: "yes" is an answer to it."""
 
 
-def judge(candidate: Candidate) -> tuple[Verdict, str]:
+def judge(candidate: Candidate) -> tuple[Verdict, str]:  # noqa: PLR0911  # a table
     """What it is by now, and why."""
     c = candidate
     if c.words is None:

@@ -22,15 +22,11 @@ Where the client forbids interruption the caller's turn is collected beside the 
 from __future__ import annotations
 
 import enum
-from collections import deque
 from dataclasses import replace
 
 from assistant import floor
-from assistant.endpointing import PROFILES, Pause, probability, silence_needed
-from assistant.evidence import Turn
+from assistant.evidence import Habits, Turn, most_silence
 from assistant.interruption import Candidate, Verdict, is_faint, judge, same_words, thinks_aloud
-
-_PAUSES_KEPT = 8
 
 
 class State(enum.Enum):
@@ -55,12 +51,9 @@ class TurnManager:
         self._deadline: float | None = None
         self._turns = self._replies = self._pauses = 0
         self._requested: str | None = None
-        self._asked = ""
-        """What the assistant said last."""
         self._idle_asks = self.policy.idle_asks
         """Questions into the silence since the caller last spoke; none before they ever did."""
-        self._own_pauses: deque[float] = deque(maxlen=_PAUSES_KEPT)
-        """Seconds for which the caller paused and then went on."""
+        self._habits = Habits()
 
     def timer(self) -> float | None:
         return self._deadline
@@ -99,7 +92,7 @@ class TurnManager:
             case ((State.PAUSED | State.WAITING), floor.SpeechStarted()):
                 return self._go_on(event, now)
             case State.CALLER, floor.Heard():
-                return self._follow(event)
+                return self._follow(event, now)
 
             # What the pause was: answers carry its number, older ones match nothing.
             case State.PAUSED, floor.EndpointScored(pause) if pause == self._pauses:
@@ -147,7 +140,10 @@ class TurnManager:
 
             # The reply's own life. A stale number matches nothing.
             case _, floor.ReplyDelivered(number, text) if self._is_live(number) and self.reply:
-                self.reply, self._asked = replace(self.reply, phase=floor.Phase.DELIVERED), text
+                self.reply, self._habits.asked = (
+                    replace(self.reply, phase=floor.Phase.DELIVERED),
+                    text,
+                )
                 return []
             case _, floor.ReplyFinished(number) if self.reply and self.reply.number == number:
                 self.reply = None
@@ -209,14 +205,13 @@ class TurnManager:
         self._turn.started(event, now)
         self._pauses += 1
 
-    def _follow(self, event: floor.Heard) -> list[floor.Command]:
+    def _follow(self, event: floor.Heard, now: float) -> list[floor.Command]:
         """Words of a turn that goes on: read ahead, or answer already what may be all of it."""
         before, words = self._turn.words, self._turn.said(event)
         announced = [] if is_faint(event.below) else self._announce()
         same = same_words(before, words)
-        needed = self._needed(Pause(None, words, self._turn.speech))
-        likely = needed <= self.policy.speculate_within
-        guess = likely and (event.quiet or same)
+        whole = self._habits.may_be_whole(words, self._turn.seconds(now), self.policy)
+        guess = whole and (event.quiet or same)
         commands = [*announced, *self._speculate(words, likely=guess)]
         # The last word of speech that goes on is half said, and often another in the end.
         known = words if event.quiet else words.rpartition(" ")[0]
@@ -224,17 +219,16 @@ class TurnManager:
 
     def _go_on(self, event: floor.SpeechStarted, now: float) -> list[floor.Command]:
         """The caller speaks again: the same turn is reopened, a speculative reply forgotten."""
-        self._own_pauses.append(max(0.0, now - event.speech - self._silent_since))
+        self._habits.paused(now - event.speech - self._silent_since)
         self._restart(event, now)
         return [*self._drop(), *self._listen()]
 
     def _await_end(self, *, asked: bool = False) -> list[floor.Command]:
         """Enter PAUSED, until words come with a deadline that holds without them; `asked`: they
         are on their way already."""
-        profile = self.policy.profile
-        most = PROFILES[profile].most if profile else self.policy.silence
-        self._enter(State.PAUSED, self._silent_since + most)
-        score: list[floor.Command] = [floor.ScoreEndpoint(self._pauses)] if profile else []
+        self._enter(State.PAUSED, self._silent_since + most_silence(self.policy))
+        semantic = bool(self.policy.profile)
+        score: list[floor.Command] = [floor.ScoreEndpoint(self._pauses)] if semantic else []
         if self._turn.text is not None:
             return [*score, *self._judge_end()]
         return score if asked else [floor.Transcribe(self._pauses), *score]
@@ -245,27 +239,18 @@ class TurnManager:
             raise RuntimeError(f"the caller is speaking in state {self.state}")
         return self._turn.silent_since
 
-    def _needed(self, pause: Pause) -> float:
-        """Seconds of silence that end the turn."""
-        if not self.policy.profile:
-            return self.policy.silence
-        return silence_needed(pause, PROFILES[self.policy.profile])
-
     def _judge_end(self) -> list[floor.Command]:
         turn = self._turn
         if turn.text is None:
             return []
-        needed = self._needed(turn.pause(self._asked, tuple(self._own_pauses)))
+        needed = self._habits.silence_needed(turn, self.policy)
         self._deadline = self._silent_since + needed
         return self._speculate(turn.text, likely=needed <= self.policy.speculate_within)
 
     def _speculate(self, words: str, *, likely: bool) -> list[floor.Command]:
         """Have a reply to just these words prepared, where they are likely all of the turn."""
-        if self.reply is not None:
-            if self.reply.phase is not floor.Phase.SPECULATIVE or same_words(
-                self.reply.answers, words
-            ):
-                return []
+        if self.response_active or (self.reply and same_words(self.reply.answers, words)):
+            return []
         dropped = self._drop()
         allowed = self.policy.create_response and self._requested is None
         if not (allowed and likely and words) or thinks_aloud(words):
@@ -280,7 +265,7 @@ class TurnManager:
             return self._discard("no words", now)
         words_differ = self.reply is not None and not same_words(self.reply.answers, turn.text)
         commands = [*(self._drop() if words_differ else []), *self._announce()]
-        commands.append(floor.CommitTurn(turn.number, turn.text, self._why_over(now)))
+        commands.append(floor.CommitTurn(turn.number, turn.text, self._habits.why_over(turn, now)))
         self.turn, self._idle_asks = None, 0
         if thinks_aloud(turn.text) and self._requested is None:
             return [*self._drop(), *commands, *self._idle(now)]
@@ -290,14 +275,6 @@ class TurnManager:
         elif self.policy.create_response or self._requested is not None:
             commands.append(self._start(floor.Phase.LIVE, since=now))
         return [*commands, *(self._enter(State.REPLY) if self.reply else self._idle(now))]
-
-    def _why_over(self, now: float) -> str:
-        turn = self._turn
-        if turn.silent_since is None:
-            return "the client commits"
-        silence = now - turn.silent_since
-        over = probability(turn.pause(self._asked, tuple(self._own_pauses)), silence)
-        return f"P(over) {over:.2f} after {silence:.2f} s of silence"
 
     def _not_understood(self, now: float) -> list[floor.Command]:
         """Speech without words: never silently, the caller is told."""
@@ -360,7 +337,7 @@ class TurnManager:
         """Cancel the published reply, if there is one."""
         if self.reply is None:
             return []
-        number, self.reply, self._asked = self.reply.number, None, ""
+        number, self.reply, self._habits.asked = self.reply.number, None, ""
         return [floor.CancelReply(number, reason, why)]
 
     def _reply_over(self, now: float) -> list[floor.Command]:
@@ -393,8 +370,7 @@ class TurnManager:
 
     def _candidate(self, now: float) -> Candidate:
         over = self.reply is not None and self.reply.phase is floor.Phase.DELIVERED
-        answers = over and self._asked.rstrip().endswith(("?", "？"))
-        return self._turn.candidate(now, answers=answers)
+        return self._turn.candidate(now, answers=over and self._habits.asked_a_question)
 
     def _weigh(self, now: float) -> list[floor.Command]:
         verdict, why = judge(self._candidate(now))
