@@ -22,7 +22,7 @@ from speech.lag import LATEST, LagFinder
 
 LATE = HOP
 """Samples by which the separated audio comes after the microphone's, whatever plays: 16 ms."""
-ECHO = 0.7
+ECHO = 0.75
 """A frame of this much echo or more has no caller in it who could be told from the echo. Measured
 with Silero: a caller as loud as the echo stays under it, echo alone above."""
 

@@ -37,6 +37,8 @@ _TAIL = np.float32(0.02)
 """Power of what the filter misses of an echo (reverberation, distortion), as a part of it."""
 _MARGIN = np.float32(3.0)
 """The residual echo is taken for this many times its variance, as its power scatters."""
+_LEAST = 0.03
+"""Part of a bin that always passes, so that what is left sounds of something."""
 _FLOOR = np.float32(1e-6)
 
 
@@ -94,5 +96,5 @@ class EchoPath:
         gain = spread / (unsure + noise)
         self._path += gain * error
         covariance -= gain[:, None] * np.conj(spread)
-        pass_ = np.clip(1 - _MARGIN * expected / (left + _FLOOR), 0.03, 1)
-        return Split(error * pass_, echo)
+        passing = np.clip(1 - _MARGIN * expected / (left + _FLOOR), _LEAST, 1)
+        return Split(error * passing, echo)

@@ -20,8 +20,8 @@ class FarEnd:
 
     def __init__(self) -> None:
         self._ring = np.zeros(_KEEP, np.float32)
-        self.end = 0
-        """Nothing is known to play from this sample on."""
+        self.end = -_KEEP
+        """Nothing is known to play from this sample on; long ago before anything has played."""
         self._flows = False
         self.began = 0
         """Where the latest stretch without a break began. Within one, the true delay stays; from

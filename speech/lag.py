@@ -48,8 +48,9 @@ class LagFinder:
         self._cross *= _MEMORY
         self._cross += self._spectra * np.conj(mic)
         self._power *= _MEMORY
-        self._power[0] += (np.abs(self._spectra) ** 2).max(axis=0)
-        self._power[1] += np.abs(mic) ** 2
+        spectra = self._spectra
+        self._power[0] += (spectra.real**2 + spectra.imag**2).max(axis=0)
+        self._power[1] += mic.real**2 + mic.imag**2
         self._find()
 
     def _play(self, at: int) -> None:
