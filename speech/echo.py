@@ -6,7 +6,7 @@ the way it takes through the room is learnt (`speech/echopath.py`). Taking it aw
 caller who speaks over it; what is left of echo alone is 15 to 20 dB weaker, which a voice
 activity model still hears as speech, so the gate also says how much was echo.
 
-Pure. While nothing plays a frame costs a microsecond or two; else about half a millisecond.
+Pure. While nothing plays a frame costs 6 µs of one core; else half a millisecond.
 """
 
 from __future__ import annotations
