@@ -62,17 +62,26 @@ def serve(
     api_key: Annotated[
         str | None, typer.Option(help="Key that clients must send; needed beyond this machine.")
     ] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="Certificate chain (PEM): TLS.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its private key (PEM).")] = None,
 ) -> None:
     """Serve calls, the call page and the HTTP API."""
-    settings = _config(
-        config, {"server.host": host, "server.port": port, "server.api_key": api_key}
-    )
+    flags: dict[str, object] = {
+        "server.host": host,
+        "server.port": port,
+        "server.api_key": api_key,
+        "server.tls_cert": tls_cert,
+        "server.tls_key": tls_key,
+    }
+    settings = _config(config, flags)
     from assistant.server import serve as run_server
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for package in ("assistant", "llm", "speech"):
         logging.getLogger(package).setLevel(logging.INFO)
-    typer.echo(f"Call http://{settings.server.host}:{settings.server.port}/ (Ctrl-C ends Conch)")
+    scheme = "https" if settings.server.tls_cert else "http"
+    where = f"{scheme}://{settings.server.host}:{settings.server.port}/"
+    typer.echo(f"Call {where} (Ctrl-C ends Conch)")
     run_server(settings)
 
 

@@ -64,11 +64,14 @@ class Session:
         *,
         model: str = "",
         extensions: frozenset[str] = frozenset(),
+        session: dict[str, Any] | None = None,
     ) -> None:
+        """`session`: the settings that it begins with, where they are not the server's."""
         self.config, self.extensions = config, extensions
         self.settings = SessionSettings(
             defaults(config, model or engines.llm.name), wire.new_id("sess"), CAPABILITIES
         )
+        self.settings.update(session or {})
         self.memory = Memory(window=config.llm.context * 3 // 4)
         self.caller = CallerTurns(self.send, self.memory.conversation, self.settings)
         self.turns = TurnManager()
