@@ -109,6 +109,11 @@ class TurnSettings(Struct, frozen=True):
     hold_ms: Milliseconds = 800
 
 
+class TelephonyConfig(Struct, frozen=True):
+    twilio_auth_token: Secret = Secret()
+    twilio_url: str = ""
+
+
 class Config(Struct, frozen=True):
     server: ServerConfig = ServerConfig()
     vad: VadConfig = VadConfig()
@@ -118,6 +123,7 @@ class Config(Struct, frozen=True):
     tts: TtsConfig = TtsConfig()
     call: CallConfig = CallConfig()
     turns: TurnSettings = TurnSettings()
+    telephony: TelephonyConfig = TelephonyConfig()
 
 
 class _Setting(NamedTuple):

@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 from starlette.websockets import WebSocket
 
+from assistant import telephony
 from assistant.access import Access
 from assistant.config import Config
 from assistant.engines import Engines, LoadError, Progress, load_engines
@@ -35,6 +36,7 @@ from assistant.http_secrets import client_secrets
 from assistant.metrics import wall
 from assistant.outbox import Transport
 from assistant.session import Session
+from assistant.telephony import Line
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
 from assistant.wire.transport import WebSocketTransport
@@ -42,7 +44,7 @@ from llm.interfaces import NoFreeSlot
 
 _log = logging.getLogger(__name__)
 
-OVER, GOING_AWAY, BROKEN, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
+OVER, GOING_AWAY, UNSUPPORTED, BROKEN, TRY_AGAIN_LATER = 1000, 1001, 1003, 1011, 1013
 """Close codes (RFC 6455, and its IANA registry)."""
 OVERSIZE_FACTOR = 4
 """A frame over the limit gets an `error` event; one over this many times it ends the call."""
@@ -88,7 +90,7 @@ class Service:
     stage: str = ""
     progress: float = 0.0
     failure: str = ""
-    calls: set[WebSocketTransport] = field(default_factory=set)
+    calls: set[Line] = field(default_factory=set)
     chat_slot: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """The one slot of the language model that calls leave to the HTTP API."""
     access: Access = field(init=False)
@@ -152,6 +154,7 @@ def create_app(
             Route("/v1/realtime/client_secrets", client_secrets, methods=["POST"]),
             WebSocketRoute("/v1/realtime", realtime),
             WebSocketRoute("/realtime", realtime),
+            WebSocketRoute(telephony.PATH, twilio),
             Mount("/", _Page(directory=_PAGE, html=True)),
         ],
         exception_handlers={ApiError: _answer_error},
@@ -237,9 +240,41 @@ async def realtime(websocket: WebSocket) -> None:
     await _hold(service, transport, start)
 
 
-async def _hold(
-    service: Service, transport: WebSocketTransport, start: Callable[[Transport], Call]
-) -> None:
+async def twilio(websocket: WebSocket) -> None:
+    """One telephone call. Twilio can send no key: its signature, where it can be checked, is
+    what lets it in; otherwise what lets any other request in."""
+    service: Service = websocket.app.state.service
+    try:
+        engines = service.ready()
+        if service.config.telephony.twilio_auth_token:
+            telephony.check_signature(service.config.telephony, websocket.headers)
+        else:
+            service.access.check(websocket.headers)
+    except ApiError as error:
+        await _deny(websocket, error)
+        return
+    await websocket.accept()
+    line = WebSocketTransport(websocket)
+    try:
+        begun = await telephony.begun(line)
+    except WireError as error:
+        _log.warning("a telephone call did not begin: %s", error)
+        await line.close(UNSUPPORTED, error.message)
+        return
+    if begun is None:
+        return
+    start = partial(
+        service.start_call,
+        engines=engines,
+        config=service.config,
+        model="",
+        extensions=frozenset(),
+        session=telephony.session_settings(begun),
+    )
+    await _hold(service, telephony.TwilioTransport(line, begun), start)
+
+
+async def _hold(service: Service, transport: Line, start: Callable[[Transport], Call]) -> None:
     """The call on `transport`, from its beginning to its end, if there is room for it."""
     if sum(not call.gone for call in service.calls) >= service.config.server.max_calls:
         await _refuse(transport, service.config.server.max_calls)
