@@ -81,6 +81,12 @@ class LlmConfig(Struct, frozen=True):
     max_tokens: Count = 400
     base_url: str = ""
     api_key: Secret = Secret()
+    vision: bool = False
+
+
+class OcrConfig(Struct, frozen=True):
+    engine: Name = "rapidocr"
+    threads: Count = 1
 
 
 class TtsConfig(Struct, frozen=True):
@@ -120,6 +126,7 @@ class Config(Struct, frozen=True):
     endpoint: EndpointConfig = EndpointConfig()
     asr: AsrConfig = AsrConfig()
     llm: LlmConfig = LlmConfig()
+    ocr: OcrConfig = OcrConfig()
     tts: TtsConfig = TtsConfig()
     call: CallConfig = CallConfig()
     turns: TurnSettings = TurnSettings()
