@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from assistant.config import CallConfig, Config, Secret, ServerConfig, TelephonyConfig
 from assistant.conversation import INTERRUPTED
@@ -453,3 +453,16 @@ async def test_without_a_token_the_key_is_asked_for() -> None:
         assert refused.value.response.status_code == 401
         async with connect(url, additional_headers={"api-key": "key"}) as line:
             await line.send(json.dumps(start()))
+
+
+async def test_one_call_too_many_is_closed_without_a_word_that_twilio_does_not_know() -> None:
+    async with serving(NamedEngines(), Config(server=ServerConfig(port=0, max_calls=1))) as server:
+        url = f"ws://{server.host}/telephony/twilio"
+        async with connect(url) as first, connect(url) as second:
+            await first.send(json.dumps(start()))
+            while not server.service.calls:  # noqa: ASYNC110  # seen from outside
+                await asyncio.sleep(0.005)
+            await second.send(json.dumps(start()))
+            with pytest.raises(ConnectionClosed):
+                await second.recv()
+            assert second.close_code == 1013
