@@ -16,7 +16,7 @@ from assistant.config import Config, LlmConfig, ServerConfig, TtsConfig
 from speech.audio import to_float, ulaw_decode, ulaw_encode
 from speech.interfaces import RATE, Audio
 from tests.loopback import serving
-from tests.test_telephony import PACKET, media, start
+from tests.phone import PACKET, media, start
 
 CONFIG = Config(
     server=ServerConfig(port=0),
