@@ -62,18 +62,40 @@ def serve(
     api_key: Annotated[
         str | None, typer.Option(help="Key that clients must send; needed beyond this machine.")
     ] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="Certificate chain (PEM): TLS.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its private key (PEM).")] = None,
 ) -> None:
     """Serve calls, the call page and the HTTP API."""
-    settings = _config(
-        config, {"server.host": host, "server.port": port, "server.api_key": api_key}
-    )
+    flags: dict[str, object] = {
+        "server.host": host,
+        "server.port": port,
+        "server.api_key": api_key,
+        "server.tls_cert": tls_cert,
+        "server.tls_key": tls_key,
+    }
+    settings = _config(config, flags)
     from assistant.server import serve as run_server
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for package in ("assistant", "llm", "speech"):
-        logging.getLogger(package).setLevel(logging.INFO)
-    typer.echo(f"Call http://{settings.server.host}:{settings.server.port}/ (Ctrl-C ends Conch)")
+    _log_to_stderr()
+    scheme = "https" if settings.server.tls_cert else "http"
+    where = f"{scheme}://{settings.server.host}:{settings.server.port}/"
+    typer.echo(f"Call {where} (Ctrl-C ends Conch)")
     run_server(settings)
+
+
+@app.command()
+def wyoming(
+    uri: Annotated[
+        str, typer.Option(help="Where to listen: tcp://HOST:PORT or unix://PATH.")
+    ] = "tcp://127.0.0.1:10700",
+    config: ConfigFile = None,
+) -> None:
+    """Serve speech recognition, speech and conversation to Home Assistant."""
+    settings = _config(config, {})
+    from assistant.wyoming_server import serve as run_server
+
+    _log_to_stderr()
+    asyncio.run(run_server(settings, uri))
 
 
 @app.command()
@@ -237,6 +259,12 @@ def _config(file: Path | None, flags: dict[str, object]) -> Config:
     return load_config(file, os.environ, flags)
 
 
+def _log_to_stderr() -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for package in ("assistant", "llm", "speech"):
+        logging.getLogger(package).setLevel(logging.INFO)
+
+
 def _bar(first: str, *columns: Any) -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -248,7 +276,8 @@ def _one_line(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError):
         wanted = (error.name or "").partition(".")[0]
         if wanted not in {"assistant", "llm", "speech"}:
-            return f"expected the package {wanted}: pip install 'conch[server,speech-gpl]'"
+            extras = "server,wyoming" if wanted == "wyoming" else "server,speech-gpl"
+            return f"expected the package {wanted}: pip install 'conch[{extras}]'"
         return None
     # Imported after the fact: only a command that ran can have raised one of these.
     from assistant.clients.wav import CallError

@@ -10,7 +10,7 @@ import ipaddress
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -46,6 +46,9 @@ class ServerConfig(Struct, frozen=True):
     host: Name = "127.0.0.1"
     port: Port = 8470
     api_key: Secret = Secret()
+    allowed_origins: tuple[str, ...] = ()
+    tls_cert: str = ""
+    tls_key: str = ""
     max_calls: Count = 4
     max_frame_bytes: Annotated[int, Meta(ge=1024)] = 1_048_576
     send_buffer_bytes: Annotated[int, Meta(ge=65_536)] = 8_388_608
@@ -78,6 +81,12 @@ class LlmConfig(Struct, frozen=True):
     max_tokens: Count = 400
     base_url: str = ""
     api_key: Secret = Secret()
+    vision: bool = False
+
+
+class OcrConfig(Struct, frozen=True):
+    engine: Name = "rapidocr"
+    threads: Count = 1
 
 
 class TtsConfig(Struct, frozen=True):
@@ -105,15 +114,22 @@ class TurnSettings(Struct, frozen=True):
     idle_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 40_000
 
 
+class TelephonyConfig(Struct, frozen=True):
+    twilio_auth_token: Secret = Secret()
+    twilio_url: str = ""
+
+
 class Config(Struct, frozen=True):
     server: ServerConfig = ServerConfig()
     vad: VadConfig = VadConfig()
     endpoint: EndpointConfig = EndpointConfig()
     asr: AsrConfig = AsrConfig()
     llm: LlmConfig = LlmConfig()
+    ocr: OcrConfig = OcrConfig()
     tts: TtsConfig = TtsConfig()
     call: CallConfig = CallConfig()
     turns: TurnSettings = TurnSettings()
+    telephony: TelephonyConfig = TelephonyConfig()
 
 
 class _Setting(NamedTuple):
@@ -146,6 +162,7 @@ def load_config(
     sections = {name: section(**merged[name]) for name, section in _SECTIONS.items()}
     config = Config(**sections)  # type: ignore[arg-type]  # each made by its own class above
     _require_key(config.server)
+    _require_both(config.server)
     return config
 
 
@@ -201,8 +218,11 @@ def _checked(setting: _Setting) -> object:
     if setting.key not in fields:
         raise ConfigError(f"{setting.where}: unknown key {name}, expected {_either(fields)}")
     wanted = fields[setting.key]
+    value = setting.value
+    if get_origin(wanted) is tuple and isinstance(value, str) and not setting.strict:
+        value = [part.strip() for part in value.split(",") if part.strip()]
     try:
-        return msgspec.convert(setting.value, wanted, strict=setting.strict, dec_hook=_secret)
+        return msgspec.convert(value, wanted, strict=setting.strict, dec_hook=_secret)
     except msgspec.ValidationError as error:
         expected = str(error).partition(", got ")[0].replace("`", "")
         expected = expected[:1].lower() + expected[1:]
@@ -222,6 +242,12 @@ def _require_key(server: ServerConfig) -> None:
             f"server.host: {server.host!r} can be reached from other machines: expected an API "
             "key (--api-key or CONCH_SERVER_API_KEY), got none"
         )
+
+
+def _require_both(server: ServerConfig) -> None:
+    if bool(server.tls_cert) != bool(server.tls_key):
+        given, missing = ("tls_cert", "tls_key") if server.tls_cert else ("tls_key", "tls_cert")
+        raise ConfigError(f"server.{missing}: expected a file beside server.{given}, got none")
 
 
 def _either(names: Mapping[str, object]) -> str:

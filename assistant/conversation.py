@@ -14,12 +14,14 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from assistant.pictures import PictureError, content, told
 from assistant.wire.errors import WireError
 from assistant.wire.realtime import new_id
 from llm.interfaces import Message, ToolCall
 
 Json = dict[str, Any]
 
+_PICTURE_TOKENS = 1000
 INTERRUPTED = "—"
 """Follows what was heard of a reply: broken off, as a transcript writes it. A small model repeats
 what it reads of itself, so the mark must be one that cannot be heard."""
@@ -63,7 +65,14 @@ class Item:
         """About how many tokens it takes, rather too many: three bytes each, and a frame."""
         wire = self.wire
         size = len(wire.get("arguments") or wire.get("output") or self.text)
-        return 8 + (size if not self.text.isascii() else size // 3)
+        size = size if not self.text.isascii() else size // 3
+        return 8 + size + _PICTURE_TOKENS * len(self.pictures)
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Data URLs of the pictures that are still here."""
+        parts = self.wire.get("content") or []
+        return tuple(part["image_url"] for part in parts if part.get("image_url"))
 
 
 def caller_turn(item_id: str, text: str | None = None) -> Item:
@@ -169,6 +178,11 @@ def _checked(role: str, part: _Content, path: str, event_id: str) -> Json:
             message = "expected a transcript; audio is only recognised in input_audio_buffer.append"
             raise _invalid(f"{path}.{name}", message, event_id)
         raise _invalid(f"{path}.{name}", f"expected a string in {part.type}, got none", event_id)
+    if name == "image_url":
+        try:
+            content(value)
+        except PictureError as error:
+            raise _invalid(f"{path}.{name}", str(error), event_id) from None
     return {"type": "output_text" if part.type == "text" else part.type, name: value}
 
 
@@ -260,25 +274,30 @@ class Conversation:
             item.heard = text
 
 
-def to_messages(instructions: str, items: Iterable[Item]) -> tuple[Message, ...]:
-    """Items in chat form. What was said in several turns without an answer between them is one
-    message: chat templates alternate, and small models answer only the last of several."""
+def to_messages(
+    instructions: str, items: Iterable[Item], *, sees: bool = False
+) -> tuple[Message, ...]:
+    """Items in chat form, with the pictures themselves for a model that `sees`.
+
+    What was said in several turns without an answer between them is one message: chat templates
+    alternate, and small models answer only the last of several."""
     messages = [Message("system", instructions)] if instructions else []
     for item in items:
-        message = _message(item)
+        message = _message(item, sees=sees)
         last = messages[-1] if messages else None
         if message is None:
             continue
         if last and last.role == message.role and message.role in ("user", "assistant"):
             both = f"{last.content}\n{message.content}".strip("\n")
             calls = last.tool_calls + message.tool_calls
-            messages[-1] = Message(message.role, both, calls)
+            images = last.images + message.images
+            messages[-1] = Message(message.role, both, calls, images=images)
         else:
             messages.append(message)
     return tuple(messages)
 
 
-def _message(item: Item) -> Message | None:
+def _message(item: Item, *, sees: bool) -> Message | None:
     wire = item.wire
     match wire["type"]:
         case "function_call":
@@ -289,12 +308,15 @@ def _message(item: Item) -> Message | None:
     text = item.text
     if item.heard is not None:
         text = item.heard.rstrip() + INTERRUPTED if item.heard.strip() else ""
+    if sees and item.pictures:
+        said = (_part_text(part) for part in wire["content"] if "image_url" not in part)
+        return Message(wire["role"], "\n".join(filter(None, said)), images=item.pictures)
     return Message(wire["role"], text) if text.strip() else None
 
 
 def _part_text(part: Json) -> str:
     if part["type"] == "input_image":
-        return "[The caller shows a picture. You cannot see it.]"
+        return told(part)
     text: str = part.get("text") or part.get("transcript") or ""
     return text.rstrip()
 

@@ -20,6 +20,7 @@ from assistant import models
 from assistant.config import Config
 from assistant.metrics import clock
 from assistant.packages import ModelError
+from assistant.pictures import PictureReader
 from llm.interfaces import Engine, LanguageModelError, Message, Prompt
 from speech.interfaces import (
     FRAME,
@@ -33,7 +34,7 @@ from speech.interfaces import (
 from speech.tts import measure
 
 T = TypeVar("T")
-Stage = Literal["endpoint", "asr", "tts"]
+Stage = Literal["endpoint", "asr", "tts", "ocr"]
 Progress = Callable[[str, float], None]
 """Told what is being loaded, and how much of everything is done, in [0, 1]."""
 
@@ -51,6 +52,7 @@ ENGINES = {
         "llamacpp": "llm.llamacpp:LlamaCppEngine",
         "openai": "llm.openai:OpenAIEngine",
     },
+    "ocr": {"rapidocr": "assistant.pictures:RapidReader"},
 }
 """Stage, and the config's name for an engine, to the class. A dotted "module:Class" in the
 config is taken as it is; its constructor takes what the stage's first engine here takes."""
@@ -74,11 +76,15 @@ class Engines:
     llm: Engine
     tts_name: str = ""
     """Which synthesiser speaks, as /healthz says it."""
+    sees: bool = False
+    """Whether the language model is given pictures."""
+    reader: PictureReader | None = None
+    """Reads them to one that is not."""
     _workers: dict[str, _Worker] = field(init=False)
     _cores: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self._workers = {stage: _Worker(stage) for stage in ("endpoint", "asr", "tts")}
+        self._workers = {stage: _Worker(stage) for stage in ("endpoint", "asr", "tts", "ocr")}
 
     async def run(self, stage: Stage, work: Callable[[], T]) -> T:
         """`work` in the stage's one thread, after what waits there already.
@@ -139,7 +145,11 @@ async def load_engines(config: Config, progress: Progress) -> Engines:
     progress("llm", 0.9)
     await _warm_up(llm, config.call.instructions)
     progress("ready", 1.0)
-    return Engines(vad, endpointer, recognizer, synthesizer, llm, tts_name=name)
+    sees = config.llm.engine == "openai" and config.llm.vision
+    reader = None if sees else _load_reader(config)
+    return Engines(
+        vad, endpointer, recognizer, synthesizer, llm, tts_name=name, sees=sees, reader=reader
+    )
 
 
 def load_recognizer(config: Config) -> Recognizer:
@@ -194,6 +204,15 @@ def engine_class(stage: str, name: str) -> Any:
         return getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError) as error:
         raise LoadError(f"{stage}.engine: cannot load {target}: {error}") from error
+
+
+def _load_reader(config: Config) -> PictureReader | None:
+    try:
+        reader: PictureReader = engine_class("ocr", config.ocr.engine)(threads=config.ocr.threads)
+    except ModuleNotFoundError as error:
+        _log.info("no text is read in pictures: %s", error)
+        return None
+    return reader
 
 
 def _load_vad(config: Config) -> Vad:

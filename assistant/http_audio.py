@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 
 from assistant import transcribe
 from assistant.engines import Engines
-from assistant.http_common import ApiError, check_access, limited, while_connected
+from assistant.http_common import ApiError, limited, while_connected
 from speech.interfaces import RATE, Audio, Pcm, Speech, SpeechError
 
 OUTPUT_RATE = 24_000
@@ -104,7 +104,7 @@ async def _recording(form: FormData) -> tuple[bytes, dict[str, str]]:
 
 def _engines(request: Request) -> Engines:
     service = request.app.state.service
-    check_access(service.config.server.api_key, request.headers)
+    service.access.check(request.headers)
     engines: Engines = service.ready()
     return engines
 

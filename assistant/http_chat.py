@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from assistant.engines import Engines
-from assistant.http_common import ApiError, check_access, limited, while_connected
+from assistant.http_common import ApiError, limited, while_connected
 from assistant.metrics import wall
 from llm.interfaces import (
     Finished,
@@ -118,7 +118,7 @@ class ChatRequest(Struct):
 
 async def chat_completions(request: Request) -> Response:
     service = request.app.state.service
-    check_access(service.config.server.api_key, request.headers)
+    service.access.check(request.headers)
     engines: Engines = service.ready()
     body = await limited(request, _BODY_BYTES).body()
     try:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive
 
 T = TypeVar("T")
-KEY_SUBPROTOCOL = "openai-insecure-api-key."
 
 _KINDS = {
     401: "authentication_error",
@@ -44,34 +40,6 @@ class ApiError(Exception):
     def response(self) -> JSONResponse:
         headers = {"Retry-After": "2"} if self.status in {429, 503} else None
         return JSONResponse(self.body(), self.status, headers)
-
-
-def check_access(key: str, headers: Mapping[str, str], subprotocols: Sequence[str] = ()) -> None:
-    """Let the request pass or raise ApiError.
-
-    Without a key the server listens on loopback only, and then the danger is a web page that
-    the user happens to have open: browsers name such a page in Origin."""
-    if not key:
-        origin = headers.get("origin", "")
-        if origin and not _is_local(urlsplit(origin).hostname or ""):
-            message = f"expected a page of this machine in Origin, got {origin}"
-            raise ApiError(403, message, code="origin_not_allowed")
-        return
-    given = [headers.get("api-key", ""), headers.get("authorization", "").removeprefix("Bearer ")]
-    offered = [name for name in subprotocols if name.startswith(KEY_SUBPROTOCOL)]
-    given += [name.removeprefix(KEY_SUBPROTOCOL) for name in offered]
-    # Every candidate is compared, each in constant time.
-    matches = [hmac.compare_digest(candidate.encode(), key.encode()) for candidate in given]
-    if not any(matches):
-        came = "another one" if any(given) else "none"
-        raise ApiError(401, f"expected the server's API key, got {came}", code="invalid_api_key")
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def limited(request: Request, limit: int) -> Request:

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from assistant.http_common import ApiError, check_access
+from assistant.http_common import ApiError
 
 
 async def models(request: Request) -> Response:
@@ -24,7 +24,7 @@ async def model(request: Request) -> Response:
 
 def _listed(request: Request) -> list[dict[str, Any]]:
     service = request.app.state.service
-    check_access(service.config.server.api_key, request.headers)
+    service.access.check(request.headers)
     engines = service.ready()
     names = dict.fromkeys((engines.llm.name, service.config.asr.model, engines.tts_name))
     return [

@@ -25,8 +25,10 @@ _REPLIES_KEPT = 32
 class Memory:
     """The conversation, and the latest replies beside their audio."""
 
-    def __init__(self, window: int) -> None:
-        """`window`: about how many tokens of the conversation the model is given."""
+    def __init__(self, window: int, *, sees: bool = False) -> None:
+        """`window`: about how many tokens of the conversation the model is given; `sees`: whether
+        it is given pictures too."""
+        self._sees = sees
         self.conversation = Conversation(window)
         self.replies: OrderedDict[str, Reply] = OrderedDict()
         """By item id: those that a client can still truncate to what was heard."""
@@ -59,5 +61,5 @@ class Memory:
             items = [parse_item(given) for given in settings.input]
         if said:
             items.append(caller_turn("", said))
-        messages = to_messages(settings.instructions, items)
+        messages = to_messages(settings.instructions, items, sees=self._sees)
         return Prompt(messages, settings.tools, settings.tool_choice)

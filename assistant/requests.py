@@ -67,6 +67,7 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
                     wire.conversation_item_done(item.to_wire(), previous),
                 ]
             )
+            session.look(item, event.event_id)
             session.prefill("")
         case wire.ConversationItemRetrieve(item_id=item_id):
             item = session.memory.conversation.get(item_id, "item_retrieve_invalid_item_id")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,14 +24,19 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 from starlette.websockets import WebSocket
 
+from assistant import telephony
+from assistant.access import Access
 from assistant.config import Config
 from assistant.engines import Engines, LoadError, Progress, load_engines
 from assistant.http_audio import speech, transcriptions
 from assistant.http_chat import chat_completions
-from assistant.http_common import ApiError, check_access
+from assistant.http_common import ApiError
 from assistant.http_models import model, models
+from assistant.http_secrets import client_secrets
+from assistant.metrics import wall
 from assistant.outbox import Transport
 from assistant.session import Session
+from assistant.telephony import Line
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
 from assistant.wire.transport import WebSocketTransport
@@ -38,7 +44,7 @@ from llm.interfaces import NoFreeSlot
 
 _log = logging.getLogger(__name__)
 
-OVER, GOING_AWAY, BROKEN, TRY_AGAIN_LATER = 1000, 1001, 1011, 1013
+OVER, GOING_AWAY, UNSUPPORTED, BROKEN, TRY_AGAIN_LATER = 1000, 1001, 1003, 1011, 1013
 """Close codes (RFC 6455, and its IANA registry)."""
 OVERSIZE_FACTOR = 4
 """A frame over the limit gets an `error` event; one over this many times it ends the call."""
@@ -70,6 +76,7 @@ class StartCall(Protocol):
         *,
         model: str,
         extensions: frozenset[str],
+        session: dict[str, Any],
     ) -> Call: ...
 
 
@@ -83,9 +90,13 @@ class Service:
     stage: str = ""
     progress: float = 0.0
     failure: str = ""
-    calls: set[WebSocketTransport] = field(default_factory=set)
+    calls: set[Line] = field(default_factory=set)
     chat_slot: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """The one slot of the language model that calls leave to the HTTP API."""
+    access: Access = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.access = Access(self.config.server)
 
     async def load(self, load: Load) -> None:
         def progress(stage: str, done: float) -> None:
@@ -140,8 +151,10 @@ def create_app(
             Route("/v1/chat/completions", chat_completions, methods=["POST"]),
             Route("/v1/audio/speech", speech, methods=["POST"]),
             Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
+            Route("/v1/realtime/client_secrets", client_secrets, methods=["POST"]),
             WebSocketRoute("/v1/realtime", realtime),
             WebSocketRoute("/realtime", realtime),
+            WebSocketRoute(telephony.PATH, twilio),
             Mount("/", _Page(directory=_PAGE, html=True)),
         ],
         exception_handlers={ApiError: _answer_error},
@@ -152,7 +165,7 @@ def create_app(
 
 
 def serve(config: Config) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises LoadError when the models cannot be loaded."""
+    """Serve until SIGTERM or Ctrl-C. Raises LoadError when models or certificate cannot be used."""
     server = Server(config, create_app(config))
     server.run()
     if server.service.failure:
@@ -163,6 +176,7 @@ class Server(uvicorn.Server):
     """Stops when the models cannot be loaded, and hangs up before it stops."""
 
     def __init__(self, config: Config, app: Starlette) -> None:
+        """Raises LoadError when the TLS files cannot be used."""
         settings = uvicorn.Config(
             app,
             host=config.server.host,
@@ -176,7 +190,15 @@ class Server(uvicorn.Server):
             access_log=False,
             log_level="warning",
             log_config=None,
+            ssl_certfile=config.server.tls_cert or None,
+            ssl_keyfile=config.server.tls_key or None,
         )
+        try:
+            settings.load()
+        except OSError as error:
+            # What the ssl module raises names no file.
+            files = f"{config.server.tls_cert} and {config.server.tls_key}"
+            raise LoadError(f"server.tls_cert, server.tls_key: {files}: {error}") from error
         super().__init__(settings)
         self._app = app
         self.service: Service = app.state.service
@@ -196,24 +218,71 @@ class Server(uvicorn.Server):
 
 
 async def realtime(websocket: WebSocket) -> None:
-    """One call."""
+    """One call of a Realtime client."""
     service: Service = websocket.app.state.service
     subprotocols = websocket.scope["subprotocols"]
     try:
-        check_access(service.config.server.api_key, websocket.headers, subprotocols)
         engines = service.ready()
+        session = service.access.admit(websocket.headers, subprotocols, wall())
     except ApiError as error:
-        await websocket.send_denial_response(error.response())
+        await _deny(websocket, error)
         return
     await websocket.accept("realtime" if "realtime" in subprotocols else None)
+    start = partial(
+        service.start_call,
+        engines=engines,
+        config=service.config,
+        model=websocket.query_params.get("model", ""),
+        extensions=_extensions(websocket),
+        session=session,
+    )
     transport = WebSocketTransport(websocket)
+    await _hold(service, transport, start)
+
+
+async def twilio(websocket: WebSocket) -> None:
+    """One telephone call. Twilio can send no key: its signature, where it can be checked, is
+    what lets it in; otherwise what lets any other request in."""
+    service: Service = websocket.app.state.service
+    try:
+        engines = service.ready()
+        if service.config.telephony.twilio_auth_token:
+            telephony.check_signature(service.config.telephony, websocket.headers)
+        else:
+            service.access.check(websocket.headers)
+    except ApiError as error:
+        await _deny(websocket, error)
+        return
+    await websocket.accept()
+    line = WebSocketTransport(websocket)
+    try:
+        begun = await telephony.begun(line)
+    except WireError as error:
+        _log.warning("a telephone call did not begin: %s", error)
+        await line.close(UNSUPPORTED, error.message)
+        return
+    if begun is None:
+        return
+    start = partial(
+        service.start_call,
+        engines=engines,
+        config=service.config,
+        model="",
+        extensions=frozenset(),
+        session=telephony.session_settings(begun),
+    )
+    await _hold(service, telephony.TwilioTransport(line, begun), start)
+
+
+async def _hold(service: Service, transport: Line, start: Callable[[Transport], Call]) -> None:
+    """The call on `transport`, from its beginning to its end, if there is room for it."""
     if sum(not call.gone for call in service.calls) >= service.config.server.max_calls:
         await _refuse(transport, service.config.server.max_calls)
         return
     service.calls.add(transport)
     _log.info("a call begins, %d under way", len(service.calls))
     try:
-        call = await _start(service, transport, engines, websocket)
+        call = await _start(service, transport, start)
         await call.run()
         await transport.close(OVER, "")
     except NoFreeSlot:
@@ -229,19 +298,13 @@ async def realtime(websocket: WebSocket) -> None:
 
 
 async def _start(
-    service: Service, transport: Transport, engines: Engines, websocket: WebSocket
+    service: Service, transport: Transport, start: Callable[[Transport], Call]
 ) -> Call:
     """Raises NoFreeSlot when no call gives its slot back in time."""
     waited = 0.0
     while True:
         try:
-            return service.start_call(
-                transport,
-                engines,
-                service.config,
-                model=websocket.query_params.get("model", ""),
-                extensions=_extensions(websocket),
-            )
+            return start(transport)
         except NoFreeSlot:
             # A call whose client is gone needs a moment to stop what it started.
             ending = any(call.gone for call in service.calls)
@@ -249,6 +312,13 @@ async def _start(
                 raise
         await asyncio.sleep(_ENDING / 50)
         waited += _ENDING / 50
+
+
+async def _deny(websocket: WebSocket, error: ApiError) -> None:
+    """Answer before the upgrade; the log says who was refused, and nothing of what they showed."""
+    client = websocket.client.host if websocket.client else "somebody"
+    _log.warning("a call from %s was refused: %s", client, error.message)
+    await websocket.send_denial_response(error.response())
 
 
 def _give_memory_back() -> None:
@@ -293,9 +363,12 @@ async def health(request: Request) -> Response:
     )
 
 
-async def _answer_error(_request: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
+    if error.status in {401, 403}:
+        client = request.client.host if request.client else "somebody"
+        _log.warning("%s from %s was refused: %s", request.url.path, client, error.message)
     return error.response()
 
 

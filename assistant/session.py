@@ -21,11 +21,13 @@ import numpy as np
 from assistant import floor, requests
 from assistant.caller import CallerTurns, Committed
 from assistant.config import Config
+from assistant.conversation import Item
 from assistant.hearing import Ear, Stretch, Words
 from assistant.interruption import echoed
 from assistant.memory import Memory
 from assistant.outbox import Outbox, Transport
 from assistant.phrases import phrase
+from assistant.pictures import look
 from assistant.policy import defaults, turn_policy
 from assistant.reply import Reply
 from assistant.turns import TurnManager
@@ -68,12 +70,15 @@ class Session:
         *,
         model: str = "",
         extensions: frozenset[str] = frozenset(),
+        session: dict[str, Any] | None = None,
     ) -> None:
+        """`session`: the settings that it begins with, where they are not the server's."""
         self.config, self.extensions = config, extensions
         self.settings = SessionSettings(
             defaults(config, model or engines.llm.name), wire.new_id("sess"), CAPABILITIES
         )
-        self.memory = Memory(window=config.llm.context * 3 // 4)
+        self.settings.update(session or {})
+        self.memory = Memory(config.llm.context * 3 // 4, sees=engines.sees)
         self.caller = CallerTurns(self.send, self.memory.conversation, self.settings)
         self.turns = TurnManager()
         self.ear = Ear(engines, config.turns, self._words)
@@ -307,9 +312,18 @@ class Session:
     def commit_buffer(self) -> None:
         """Push-to-talk: the client says that its turn is over."""
         heard = self.ear.so_far()
-        words = self.spawn(self._settle(self.caller.commit(self.ear.turn_seconds), heard))
-        self._transcriptions.add(words)
-        words.add_done_callback(self._transcriptions.discard)
+        self._before_replies(self._settle(self.caller.commit(self.ear.turn_seconds), heard))
+
+    def look(self, item: Item, event_id: str) -> None:
+        """Read the pictures of a new item to a model that cannot see them."""
+        if item.pictures and not self._engines.sees:
+            self._before_replies(look(item, self._engines, self.send, event_id))
+
+    def _before_replies(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what the next replies have to wait for."""
+        task = self.spawn(work)
+        self._transcriptions.add(task)
+        task.add_done_callback(self._transcriptions.discard)
 
     async def _settle(self, turn: Committed, heard: Stretch) -> None:
         try:

@@ -31,6 +31,8 @@ class Message:
     """Only on assistant messages."""
     tool_call_id: str = ""
     """Only on tool messages: the call that this is the result of."""
+    images: tuple[str, ...] = ()
+    """Pictures as data URLs; only on a caller's messages, and only for a model that sees."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ Json = dict[str, Any]
 
 def encode_message(message: Message) -> Json:
     encoded: Json = {"role": message.role, "content": message.content}
+    if message.images:
+        pictures = [{"type": "image_url", "image_url": {"url": url}} for url in message.images]
+        encoded["content"] = [{"type": "text", "text": message.content}, *pictures]
     if message.tool_calls:
         encoded["tool_calls"] = [
             {

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from assistant.pictures import PictureError
 from llm.interfaces import (
     Finished,
     LanguageModelError,
@@ -211,6 +212,16 @@ def failing(prompt: Prompt) -> Iterable[ReplyPart | Exception]:
 
 
 @dataclass
+class FakeReader:
+    """The text in a picture is its file, but for files that cannot be read."""
+
+    def read(self, picture: bytes) -> str:
+        if picture.startswith(b"bad"):
+            raise PictureError("expected a whole picture, got one with: a hole")
+        return picture.decode()
+
+
+@dataclass
 class FakeEngines:
     """All stages over one Code; `cost` seconds of the (virtual) clock for each blocking call."""
 
@@ -224,6 +235,8 @@ class FakeEngines:
         self.recognizer = FakeRecognizer(self.code)
         self.synthesizer = FakeSynthesizer(self.code)
         self.llm = FakeEngine()
+        self.sees = False
+        self.reader: FakeReader | None = None
 
     async def run(self, stage: str, work: Callable[[], T]) -> T:
         self.running[stage] = self.running.get(stage, 0) + 1

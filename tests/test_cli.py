@@ -17,7 +17,7 @@ from assistant.cli import app
 from assistant.models import Catalogue
 from speech.interfaces import RATE, Audio, Speech, SpeechError, Transcript, Voice
 
-COMMANDS = ("serve", "demo", "say", "transcribe", "chat", "models")
+COMMANDS = ("serve", "wyoming", "demo", "say", "transcribe", "chat", "models")
 
 
 @pytest.fixture(autouse=True)
@@ -185,3 +185,13 @@ def test_a_recording_that_is_no_audio_is_a_speech_error(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"RIFF")
     with pytest.raises(SpeechError, match="x: expected"):
         audiofile.read(tmp_path / "x")
+
+
+def test_where_home_assistant_is_to_be_served_must_be_an_address() -> None:
+    line = failure("wyoming", "--uri", "http://x")
+    assert line == "conch: --uri: expected tcp://HOST:PORT or unix://PATH, got 'http://x'"
+
+
+def test_half_of_what_tls_needs_is_refused() -> None:
+    line = failure("serve", "--tls-cert", "cert.pem")
+    assert "server.tls_key: expected a file beside server.tls_cert, got none" in line

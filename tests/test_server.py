@@ -36,6 +36,7 @@ class EchoCall:
     transport: Transport
     model: str
     extensions: frozenset[str]
+    session: dict[str, Any]
 
     async def run(self) -> None:
         while (message := await self.transport.receive()) is not None:
@@ -87,10 +88,11 @@ async def running(*, loaded: bool = True, **settings: Any) -> AsyncIterator[Runn
         *,
         model: str,
         extensions: frozenset[str],
+        session: dict[str, Any],
     ) -> EchoCall:
         if model == "full":
             raise NoFreeSlot("no slot")
-        calls.append(EchoCall(transport, model, extensions))
+        calls.append(EchoCall(transport, model, extensions, session))
         return calls[-1]
 
     config = Config(server=ServerConfig(port=0, **settings))

@@ -136,13 +136,16 @@ def decode(raw: str | bytes, max_bytes: int) -> ClientEvent:
             SessionUpdate(session=given)
             | ConversationItemCreate(item=given)
             | ResponseCreate(response=given)
-        ) if not _shallow(given, _DEEPEST):
-            raise WireError(
-                f"expected at most {_DEEPEST} levels of objects and arrays, got more",
-                code="invalid_value",
-                event_id=event.event_id,
-            )
+        ):
+            check_depth(given, event.event_id)
     return event
+
+
+def check_depth(given: Any, event_id: str = "") -> None:
+    """Raises WireError for more levels than _DEEPEST."""
+    if not _shallow(given, _DEEPEST):
+        message = f"expected at most {_DEEPEST} levels of objects and arrays, got more"
+        raise WireError(message, code="invalid_value", event_id=event_id)
 
 
 def _shallow(value: Any, levels: int) -> bool:
