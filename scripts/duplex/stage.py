@@ -56,9 +56,11 @@ class _Playing:
 
 def needed(book: Book) -> set[tuple[str, str]]:
     """The (text, voice) of every line that must have been spoken before."""
-    lines = set(CROWD)
+    lines: set[tuple[str, str]] = set()
     for scenario in book.scenarios:
         for cue in scenario.cues:
+            if cue.noise == "babble":
+                lines.update(CROWD)
             if cue.say:
                 lines.add((script(cue.say).text, scenario.voice))
             if cue.other:
@@ -84,7 +86,7 @@ async def perform(url: str, api_key: str, kind: Kind, book: Book, scenario: Scen
         take.events = caller.events
         for cue in scenario.cues:
             await asyncio.sleep(begin + cue.at - caller.now)
-            if scenario.reply and caller.speaker.end < caller.now * RATE:
+            if take.of(DONE) and caller.speaker.end < caller.now * RATE:
                 raise VoidError(f"the reply was over before its second {cue.at:g}")
             take.cues.append(await _sound(caller, scenario, cue))
         await _aftermath(caller, take)
