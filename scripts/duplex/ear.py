@@ -16,6 +16,9 @@ from duplex.take import Take
 from duplex.words import errors, heard_error, once, right, words
 from speech.interfaces import RATE, Pcm
 
+_AROUND = 3 * WIRE // 10
+"""Samples of silence at both ends of a line that is recognised alone, as there are in a call."""
+
 
 class Ear:
     """The server's own recogniser, as the environment configures it."""
@@ -29,7 +32,7 @@ class Ear:
         if take.kind.takes_floor:
             cue, values = take.cues[0], found[0].values
             said = script(cue.cue.say).text
-            alone = self._words(cue.pcm)
+            alone = self._words(np.pad(cue.pcm, _AROUND))
             understood = take.understood(cue.start)
             values["words"] = float(len(words(said)))
             values["errors"] = float(errors(said, understood))
@@ -45,9 +48,9 @@ class Ear:
             for probe in found:
                 probe.values["once"] = float(whole)
 
-    def _words(self, pcm: Pcm | None) -> str:
+    def _words(self, pcm: Pcm) -> str:
         """What is recognised in int16 audio at the wire's rate."""
-        if pcm is None or not len(pcm):
+        if not len(pcm):
             return ""
         audio = soxr.resample(pcm.astype(np.float32) / 32768, WIRE, RATE)
         return self._recognizer.transcribe(audio, language=self._config.asr.language).text

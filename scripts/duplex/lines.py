@@ -19,8 +19,16 @@ LEVEL = 0.08
 """RMS of every caller's speech while it lasts, full scale being 1: -22 dBFS."""
 _MARGIN = RATE // 100
 _FADE = RATE // 100
-_SEARCH = (-3 * RATE // 100, 6 * RATE // 100)
-"""Around the mark of a word's end: where the cut may be."""
+_PAUSE_CUT = (-3 * RATE // 100, 6 * RATE // 100)
+"""Around the mark of a word's end: where a pause may begin."""
+_CARRIER_CUT = (-11 * RATE // 100, 4 * RATE // 100)
+"""The same before a carrier's comma, where the mark is late."""
+_CARRIER = "{}, so that is how it was."
+"""Kokoro garbles a word that stands alone; it is spoken in here and cut out."""
+_SHORT = 2
+"""Words up to which a line wants the carrier."""
+_SPELT = {"Mm-hmm": "Umhum"}
+"""What espeak would spell letter by letter."""
 _AUDIBLE = 0.01
 _WINDOW = RATE // 50
 
@@ -46,17 +54,26 @@ class Speaker:
         self._synthesizer = KokoroSynthesizer(locate("kokoro"), threads=2)
 
     def speak(self, text: str, voice: str) -> None:
+        carried = len(text.split()) <= _SHORT
+        bare = text.rstrip(".")
+        bare = _SPELT.get(bare, bare)
         parts, chars, samples, length = [], [], [], 0
-        for speech in self._synthesizer.synthesize(text, voice=voice):
+        for speech in self._synthesizer.synthesize(
+            _CARRIER.format(bare) if carried else text, voice=voice
+        ):
             parts.append(speech.pcm)
             chars += [mark.chars for mark in speech.marks]
             samples += [length + mark.samples for mark in speech.marks]
             length += len(speech.pcm)
+        pcm = np.concatenate(parts)
+        if carried:
+            end = next(at for char, at in zip(chars, samples, strict=True) if char >= len(bare))
+            pcm = pcm[: _quietest(pcm.astype(np.float32), end, _CARRIER_CUT)]
         path = _path(text, voice)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".tmp")
         with partial.open("wb") as file:
-            np.savez(file, pcm=np.concatenate(parts), chars=chars, samples=samples)
+            np.savez(file, pcm=pcm, chars=chars, samples=samples)
         partial.replace(path)
 
 
@@ -68,7 +85,7 @@ def spoken(line: Script, voice: str) -> Spoken:
     first, last = max(0, audible[0] - _MARGIN), audible[-1] + _MARGIN
     speech = scaled(pcm[first:last].astype(np.float32), 0.0)
     cuts = [
-        (_quietest(speech, int(samples[np.abs(chars - at).argmin()]) - first), seconds)
+        (_quietest(speech, int(samples[np.abs(chars - at).argmin()]) - first, _PAUSE_CUT), seconds)
         for at, seconds in line.pauses
     ]
     return _paused(speech, cuts)
@@ -90,11 +107,11 @@ def as_pcm(audio: Audio) -> Pcm:
     return np.clip(audio, -32768, 32767).astype(np.int16)
 
 
-def _quietest(speech: Audio, at: int) -> int:
-    """The sample near `at` around which 10 ms are the quietest."""
-    begin = max(_FADE, at + _SEARCH[0])
-    tried = range(begin, max(begin + 1, min(len(speech) - _FADE, at + _SEARCH[1])), _FADE // 10)
-    half = _FADE // 2
+def _quietest(speech: Audio, at: int, search: tuple[int, int]) -> int:
+    """The sample near `at` around which 30 ms are the quietest."""
+    begin = max(2 * _FADE, at + search[0])
+    end = max(begin + 1, min(len(speech) - 2 * _FADE, at + search[1]))
+    tried, half = range(begin, end, _FADE // 10), 3 * _FADE // 2
     return min(tried, key=lambda n: float(np.square(speech[n - half : n + half]).sum()))
 
 
@@ -119,5 +136,6 @@ def _paused(speech: Audio, cuts: list[tuple[int, float]]) -> Spoken:
 def _path(text: str, voice: str) -> Path:
     catalogue = Catalogue.load()
     model = catalogue["kokoro"].files[0].sha256
-    name = hashlib.sha256(f"{model} {voice} {text}".encode()).hexdigest()[:20]
+    recipe = _CARRIER if len(text.split()) <= _SHORT else ""
+    name = hashlib.sha256(f"{model} {voice} {text} {recipe}".strip().encode()).hexdigest()[:20]
     return catalogue.root / "callers" / f"{name}.npz"

@@ -163,14 +163,17 @@ class _Sheet:
     def _decisions(self, top: int) -> None:
         if self._labels:
             self._text(10, top, "decisions")
+        for row, at, _ in self._labels:
+            bottom = top + row * _ROW + 12
+            self._draw.line((self._x(at), top - _GAP, self._x(at), bottom), fill="#999999")
         for row, at, text in self._labels:
-            y = top + row * _ROW
-            self._draw.line((self._x(at), top - _GAP, self._x(at), y + 12), fill="#999999")
-            self._draw.rectangle(
-                (self._x(at) + 2, y, self._x(at) + 4 + self._font.getlength(text), y + _ROW - 2),
-                fill="white",
-            )
-            self._text(self._x(at) + 3, y, text)
+            x, y, width = self._label_x(at, text), top + row * _ROW, self._font.getlength(text)
+            self._draw.rectangle((x - 1, y, x + 1 + width, y + _ROW - 2), fill="white")
+            self._text(x, y, text)
+
+    def _label_x(self, at: float, text: str) -> int:
+        """Right of its time, unless the picture ends before the text does."""
+        return min(self._x(at) + 3, _WIDTH - 4 - round(self._font.getlength(text)))
 
     def _placed(self) -> Iterable[tuple[int, float, str]]:
         """(row, second, text) of each decision, so that no two lie upon each other."""
@@ -181,18 +184,18 @@ class _Sheet:
                     continue
                 at = max(0.0, step.at + self._later)
                 text = _brief(command)
-                x, width = self._x(at), self._font.getlength(text) + 10
+                x, width = self._label_x(at, text), self._font.getlength(text) + 8
                 row = next((n for n, end in enumerate(ends) if end <= x), len(ends))
                 ends[row : row + 1] = [x + width]
                 yield row, at, text
 
 
 def _brief(command: Command) -> str:
-    """Its name, its words, and what is true of it."""
+    """Its name, its words, and what is true of it; not the request, which is only an id."""
     told = [type(command).__name__]
     for field in fields(command):
         value = getattr(command, field.name)
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value and field.name != "request":
             told.append(value if len(value) <= _LONGEST else value[:_LONGEST] + "…")
         elif value is True:
             told.append(field.name)

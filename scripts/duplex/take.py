@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from assistant.clients.wav import RATE, Event, Played
 from duplex.scenario import Cue, Kind, Scenario
 from speech.interfaces import Pcm
@@ -27,7 +29,7 @@ class Sounded:
     """Its last one."""
     pauses: tuple[tuple[float, float], ...] = ()
     """(begin, end) of the pauses inside it."""
-    pcm: Pcm | None = None
+    pcm: Pcm = field(default_factory=lambda: np.zeros(0, np.int16))
     """What the caller said, on its own."""
 
 
