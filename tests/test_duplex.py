@@ -159,6 +159,13 @@ def test_a_reply_that_was_all_sent_is_stopped_by_emptying_the_loudspeaker() -> N
     assert values(call)["stop_played"] == pytest.approx(0.3)
 
 
+def test_a_reply_that_had_stopped_before_is_not_stopped_by_the_caller() -> None:
+    cue = Sounded(Cue(say="Wait."), 3.0, 3.4)
+    call = take(Kind.OVER_ECHO, cue, audio(1.0, "r"), done(2.0, "r", "cancelled"), reply="Speak.")
+    call.played = [played("r", 1.0, 2.1)]
+    assert values(call) == {"answered": 0, "stopped": 0}
+
+
 @pytest.mark.parametrize("kind", [Kind.BACKCHANNELS, Kind.NOISE, Kind.SIDE_TALK])
 def test_a_reply_survives_when_nothing_comes_of_the_cue(kind: Kind) -> None:
     cue = Sounded(Cue(noise="door"), 3.0, 3.4)

@@ -84,9 +84,11 @@ def _cut_in(take: Take, begin: float, end: float) -> bool:
 
 def _stop(take: Take, cue: Sounded) -> dict[str, float]:
     """Whether the first reply stopped for the caller, and how long after the onset."""
-    cut = any(item == take.reply and at >= cue.start for at, item in take.cuts)
+    cut = any(item == take.reply for _, item in take.cuts)
     if not cut and take.status(take.reply) != "cancelled":
         return {"stopped": 0.0}
+    if take.last_played(take.reply) <= cue.start:
+        return {"stopped": 0.0}  # something else had stopped it before
     sent = max(take.delivered(take.reply), default=0.0)
     return {
         "stopped": 1.0,

@@ -18,7 +18,7 @@ from duplex.take import COMMITTED, Take
 from speech.interfaces import Pcm
 
 _WIDTH, _LEFT, _RIGHT = 1600, 110, 20
-_TOP, _WAVE, _BAND, _ROW, _GAP, _AXIS = 64, 90, 24, 16, 14, 30
+_TOP, _WAVE, _BAND, _ROW, _GAP, _AXIS = 72, 84, 24, 16, 18, 30
 _LONGEST = 34
 """Characters of a command's words that are shown."""
 _QUESTIONS = frozenset(("ScoreEndpoint", "Transcribe", "Prefill"))
@@ -107,7 +107,7 @@ class _Sheet:
             what = cue.cue.say or cue.cue.noise or cue.cue.other
             for at in (cue.start, cue.end):
                 self._draw.line((self._x(at), top, self._x(at), top + _WAVE), fill=_CALLER)
-            self._text(self._x(cue.start) + 3, top, what)
+            self._text(self._x(cue.start), top - 15, what)
 
     def _reply(self, top: int) -> None:
         self._text(10, top + _WAVE // 2 - 8, "loudspeaker")

@@ -23,6 +23,8 @@ _REPLY_LIMIT = 30.0
 _ANSWER_LIMIT = 8.0
 _SETTLED = 2.5
 """Seconds after a sound in which a turn could still come of it."""
+_ECHO_SETTLED = 1.0
+"""The same after the last of a reply."""
 _EDGE = 0.01
 """Seconds of near silence at both ends of a spoken line."""
 CROWD = (
@@ -86,8 +88,8 @@ async def perform(url: str, api_key: str, kind: Kind, book: Book, scenario: Scen
         take.events = caller.events
         for cue in scenario.cues:
             await asyncio.sleep(begin + cue.at - caller.now)
-            if take.of(DONE) and caller.speaker.end < caller.now * RATE:
-                raise VoidError(f"the reply was over before its second {cue.at:g}")
+            if scenario.reply:
+                await _sounding(caller, take)
             take.cues.append(await _sound(caller, scenario, cue))
         await _aftermath(caller, take)
         if caller.speaker.cuts or take.status(take.reply) == "cancelled":
@@ -107,6 +109,18 @@ async def _first_reply(caller: WavCaller, book: Book, scenario: Scenario) -> flo
     await caller.send({"type": "response.create", "response": limits})
     await caller.wait_for(AUDIO, _REPLY_LIMIT)
     return caller.speaker.played[0].start / RATE
+
+
+async def _sounding(caller: WavCaller, take: Take) -> None:
+    """Wait until the reply is heard, should it have run dry. Raises VoidError when it was over;
+    where it was cut off the scenario goes on, since that shows something."""
+
+    def heard() -> bool:
+        return caller.speaker.end > (caller.now + _EDGE) * RATE
+
+    await caller.until(lambda: heard() or bool(take.of(DONE)), _REPLY_LIMIT)
+    if not heard() and take.status(take.reply) != "cancelled":
+        raise VoidError(f"the reply was over after {caller.speaker.end / RATE:.1f} s of the call")
 
 
 async def _sound(caller: WavCaller, scenario: Scenario, cue: Cue) -> Sounded:
@@ -173,7 +187,8 @@ async def _aftermath(caller: WavCaller, take: Take) -> None:
         if not over:
             raise CallError(f"expected the reply to be over within {_REPLY_LIMIT:g} s")
         await caller.played_out()
-    await asyncio.sleep(max(0.1, last + _SETTLED - caller.now))
+        last = max(last, caller.now - _SETTLED + _ECHO_SETTLED)
+    await asyncio.sleep(max(0.0, last + _SETTLED - caller.now))
 
 
 def _answered(take: Take, after: float) -> bool:
