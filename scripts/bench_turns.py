@@ -117,7 +117,7 @@ def draw(takes: list[Take], found: list[Probe], folder: Path, console: Console) 
 
 
 def report(made: list[Row]) -> Table:
-    table = Table("kind", "", "n", "figure", "value", "limit", "holds", title="Taking turns")
+    table = Table("kind", "", "n", "figure", "value", "limit", "holds", box=None)
     for row in made:
         metric = row.metric
         share = metric.figure == "share"

@@ -23,7 +23,7 @@ _REPLY_LIMIT = 30.0
 _ANSWER_LIMIT = 8.0
 _SETTLED = 2.5
 """Seconds after a sound in which a turn could still come of it."""
-_ECHO_SETTLED = 1.0
+_REPLY_SETTLED = 1.0
 """The same after the last of a reply."""
 _EDGE = 0.01
 """Seconds of near silence at both ends of a spoken line."""
@@ -187,7 +187,7 @@ async def _aftermath(caller: WavCaller, take: Take) -> None:
         if not over:
             raise CallError(f"expected the reply to be over within {_REPLY_LIMIT:g} s")
         await caller.played_out()
-        last = max(last, caller.now - _SETTLED + _ECHO_SETTLED)
+        last = max(last, caller.now - _SETTLED + _REPLY_SETTLED)
     await asyncio.sleep(max(0.0, last + _SETTLED - caller.now))
 
 
