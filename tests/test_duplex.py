@@ -14,7 +14,7 @@ from assistant.clients.caller import demo, questions
 from assistant.clients.wav import RATE, Played
 from assistant.record import TurnLog
 from assistant.turns import TurnManager
-from duplex import noises
+from duplex import lines, noises
 from duplex.lines import LEVEL, active_rms, scaled
 from duplex.measures import METRICS, Metric, Probe, probes, rows
 from duplex.picture import picture
@@ -270,6 +270,28 @@ def test_noises_are_the_same_every_time_and_as_loud_as_asked() -> None:
         assert 0.2 < len(first) / RATE < 4
         level = active_rms(scaled(first, -15.0)) / 32768
         assert 20 * np.log10(level / LEVEL) == pytest.approx(-15, abs=0.1)
+
+
+def test_a_pause_is_put_in_where_it_is_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONCH_MODELS", str(tmp_path))
+    second = 8000 * np.sin(np.arange(RATE) * 0.3)
+    speech = np.concatenate([np.zeros(RATE // 2), second, np.zeros(480), second, np.zeros(RATE)])
+    path = lines._path("one two three", "am_puck")
+    path.parent.mkdir()
+    mark = RATE * 3 // 2 - 300
+    np.savez(path, pcm=speech.astype(np.int16), chars=[3, 13], samples=[mark, len(speech)])
+    line = lines.spoken(script("one [1.2] two three"), "am_puck")
+    ((begin, end),) = line.pauses
+    assert begin == pytest.approx(1.02, abs=0.012), "a hundredth of margin, then the quiet gap"
+    assert end - begin == pytest.approx(1.2, abs=1e-4)
+    assert len(line.pcm) / RATE == pytest.approx(2 + 0.02 + 0.02 + 1.2, abs=0.002)
+    assert not line.pcm[round(begin * RATE) + 1 : round(end * RATE) - 1].any()
+    assert active_rms(line.pcm.astype(np.float32)) / 32768 == pytest.approx(LEVEL, rel=0.02)
+    assert lines.missing([("one two three", "am_puck"), ("four", "am_puck")]) == [
+        ("four", "am_puck")
+    ]
 
 
 def test_a_picture_shows_states_and_decisions(tmp_path: Path) -> None:
