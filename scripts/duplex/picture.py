@@ -34,7 +34,7 @@ _STATES = (
 def picture(take: Take, found: list[Probe], log: Path | None) -> Image.Image:
     """`log` is the server's recording of the call's turns, where this machine has it."""
     steps = list(replay(log)) if log else []
-    # The server counts from when it took the call, a moment after the caller did.
+    # The caller counts from when its connection stood, the server from about then.
     later = began(log) - take.began if log else 0.0
     return _Sheet(take, steps, later).draw(_title(take, found))
 
