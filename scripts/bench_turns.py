@@ -1,7 +1,7 @@
 """Turn-taking, measured against a real server through the websocket: `make bench-turns`.
 
 Every scenario (scripts/scenarios/*.toml) is a call. What is measured follows Full-Duplex-Bench
-(arXiv 2503.04721): does the assistant take over in pauses, how soon does it answer, how soon and
+(arXiv 2503.04721, 2507.23159): does the assistant take over in pauses, how soon does it answer, how soon and
 how surely does it stop, does it go on through backchannels, noise, its own echo and side talk.
 Afterwards the server's recogniser listens to what was really played and said.
 """
@@ -49,10 +49,13 @@ def speak_missing(books: dict[Kind, Book], console: Console) -> None:
 
 
 async def hold(
-    books: dict[Kind, Book], arguments: argparse.Namespace, logs: Path, console: Console
-) -> Outcome:
+    books: dict[Kind, Book],
+    arguments: argparse.Namespace,
+    logs: Path,
+    outcome: Outcome,
+    console: Console,
+) -> None:
     """All calls, `arguments.calls` at a time."""
-    outcome = Outcome()
     queue = [(kind, book, scenario) for kind, book in books.items() for scenario in book.scenarios]
     async with AsyncExitStack() as stack:
         options = () if arguments.url else ("--record-turns", str(logs))
@@ -70,7 +73,6 @@ async def hold(
         async with asyncio.TaskGroup() as group:
             for _ in range(arguments.calls):
                 group.create_task(caller())
-    return outcome
 
 
 async def _attempt(
@@ -175,7 +177,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> None:
-    arguments, console = _options(), Console()
+    arguments, console, outcome = _options(), Console(), Outcome()
     books = {}
     for kind in arguments.kinds or Kind:
         book = load(kind)
@@ -183,7 +185,10 @@ def main() -> None:
     speak_missing(books, console)
     with TemporaryDirectory() as folder:
         logs = arguments.pictures / "turns" if arguments.pictures else Path(folder)
-        outcome = asyncio.run(hold(books, arguments, logs, console))
+        try:
+            asyncio.run(hold(books, arguments, logs, outcome, console))
+        except KeyboardInterrupt:
+            outcome.failures.append("interrupted: the figures are of the calls until then")
     found = judge(outcome.takes, console)
     made = rows(found)
     console.print(report(made))
