@@ -1,8 +1,9 @@
 """Turn-taking, measured against a real server through the websocket: `make bench-turns`.
 
 Every scenario (scripts/scenarios/*.toml) is a call. What is measured follows Full-Duplex-Bench
-(arXiv 2503.04721, 2507.23159): does the assistant take over in pauses, how soon does it answer, how soon and
-how surely does it stop, does it go on through backchannels, noise, its own echo and side talk.
+(arXiv 2503.04721, 2507.23159): does the assistant take over in pauses, how soon does it answer,
+how soon and how surely does it stop, does it go on through backchannels, noise, its own echo and
+side talk.
 Afterwards the server's recogniser listens to what was really played and said.
 """
 
