@@ -7,7 +7,7 @@ PURE := turns segmenter live endpoint_features audio clauses heard playback wire
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install run demo test test-pure lint bench clean
+.PHONY: install run demo test test-pure lint bench bench-turns clean
 
 install: .venv/.models
 
@@ -30,6 +30,11 @@ lint: .venv/.dev
 
 bench: .venv/.dev .venv/.models
 	$(BIN)/python scripts/bench.py --calls $(CALLS)
+
+# KINDS="pauses echo" for some kinds only; ARGS="--limit 4" for a quick look.
+bench-turns: .venv/.dev .venv/.models
+	$(BIN)/python scripts/bench_turns.py $(KINDS) --calls $(CALLS) --json out/turns.json \
+	  --pictures out/turns $(ARGS)
 
 clean:
 	rm -rf .venv out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

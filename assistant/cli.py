@@ -64,6 +64,9 @@ def serve(
     ] = None,
     tls_cert: Annotated[str | None, typer.Option(help="Certificate chain (PEM): TLS.")] = None,
     tls_key: Annotated[str | None, typer.Option(help="Its private key (PEM).")] = None,
+    record_turns: Annotated[
+        Path | None, typer.Option(help="Directory for each call's turn events, see replay.")
+    ] = None,
 ) -> None:
     """Serve calls, the call page and the HTTP API."""
     flags: dict[str, object] = {
@@ -72,6 +75,7 @@ def serve(
         "server.api_key": api_key,
         "server.tls_cert": tls_cert,
         "server.tls_key": tls_key,
+        "call.record_turns": None if record_turns is None else str(record_turns),
     }
     settings = _config(config, flags)
     from assistant.server import serve as run_server
@@ -195,6 +199,30 @@ def chat(config: ConfigFile = None) -> None:
             runner.run(engine.aclose())
 
 
+@app.command()
+def replay(
+    recording: Annotated[Path, typer.Argument(help="A call's turn events: serve --record-turns.")],
+) -> None:
+    """Run a recorded call's events through the turn manager again, and show every decision."""
+    from rich.table import Table
+
+    from assistant.record import described, replay
+
+    table = Table("s", "event", "state", "commands", "deadline", box=None)
+    try:
+        for step in replay(recording):
+            event = "(deadline)" if step.event is None else described(step.event)
+            state = step.before.value
+            if step.after is not step.before:
+                state += f" → {step.after.value}"
+            commands = "\n".join(described(command) for command in step.commands)
+            due = "" if step.deadline is None else f"{step.deadline:.3f}"
+            table.add_row(f"{step.at:.3f}", event, state, commands, due)
+    finally:
+        if table.row_count:
+            Console().print(table, markup=False)
+
+
 @models_app.command("list")
 def list_models() -> None:
     """Every model, its size and licence, and whether it is here."""
@@ -284,12 +312,15 @@ def _one_line(error: Exception) -> str | None:
     from assistant.config import ConfigError
     from assistant.engines import LoadError
     from assistant.models import ModelError
+    from assistant.record import RecordError
     from llm.interfaces import LanguageModelError
     from speech.interfaces import SpeechError
 
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
-    known = (CallError, ConfigError, LanguageModelError, LoadError, ModelError, SpeechError)
+    known = (
+        CallError, ConfigError, LanguageModelError, LoadError, ModelError, RecordError, SpeechError
+    )  # fmt: skip
     return " ".join(str(error).split()) if isinstance(error, (*known, OSError)) else None
 
 

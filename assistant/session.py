@@ -29,6 +29,7 @@ from assistant.outbox import Outbox, Transport
 from assistant.phrases import phrase
 from assistant.pictures import look
 from assistant.policy import defaults, turn_policy
+from assistant.record import TurnLog
 from assistant.reply import Reply
 from assistant.turns import TurnManager
 from assistant.voice import Mouth
@@ -74,8 +75,9 @@ class Session:
     ) -> None:
         """`session`: the settings that it begins with, where they are not the server's."""
         self.config, self.extensions = config, extensions
+        name = wire.new_id("sess")
         self.settings = SessionSettings(
-            defaults(config, model or engines.llm.name), wire.new_id("sess"), CAPABILITIES
+            defaults(config, model or engines.llm.name), name, CAPABILITIES
         )
         self.settings.update(session or {})
         self.memory = Memory(config.llm.context * 3 // 4, sees=engines.sees)
@@ -89,6 +91,7 @@ class Session:
         self._transport, self._engines = transport, engines
         self._outbox = Outbox(transport, config.server.send_buffer_bytes)
         self._loop = asyncio.get_running_loop()
+        self._log = TurnLog(config.call.record_turns, name, self.turns.policy, self._loop.time())
         self._llm = engines.llm.open()
         self._llm_free = asyncio.Lock()
         self._unread: tuple[str, bool] | None = None
@@ -128,6 +131,7 @@ class Session:
                 _log.error("the call ended on an error", exc_info=result)
         async with self._llm_free:
             await self._llm.close()
+        self._log.close()
 
     def send(self, events: list[dict[str, Any]]) -> None:
         for event in events:
@@ -238,7 +242,8 @@ class Session:
 
     def turn(self, event: floor.Event) -> None:
         """Tell the turn manager, and do what it says."""
-        self._obey(self.turns.receive(event, self._loop.time()))
+        now = self._loop.time()
+        self._obey(self._log.note(now, event, self.turns.receive(event, now)))
 
     def _obey(self, commands: list[floor.Command]) -> None:
         for command in commands:
@@ -250,7 +255,8 @@ class Session:
 
     def _fire(self) -> None:
         self._alarm = None
-        self._obey(self.turns.fire(self._loop.time()))
+        now = self._loop.time()
+        self._obey(self._log.note(now, None, self.turns.fire(now)))
 
     def _carry_out(self, command: floor.Command) -> None:  # noqa: C901, PLR0912  # a table
         match command:

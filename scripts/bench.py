@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -18,7 +17,6 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 
-import jiwer
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
@@ -28,6 +26,7 @@ from assistant.clients.caller import Line, questions
 from assistant.clients.demo import server
 from assistant.clients.timeline import turns
 from assistant.clients.wav import CallError, WavCaller
+from duplex.words import word_error_rate
 
 _REPLY_LIMIT = 120.0
 _INSTRUCTIONS = "You are on a voice call. Answer in one or two short spoken sentences."
@@ -87,15 +86,6 @@ def report(figures: Figures, calls: int) -> Table:
                 name, *(f"{v:.2f}" for v in (*np.percentile(values, (50, 95)), max(values)))
             )
     return table
-
-
-def word_error_rate(asked: list[str], understood: list[str]) -> float:
-    """Without regard to case and punctuation."""
-    return float(jiwer.wer([_plain(text) for text in asked], [_plain(t) for t in understood]))
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[^\w\s']", " ", text.lower()).split())
 
 
 async def run(arguments: argparse.Namespace, console: Console) -> Figures:

@@ -17,7 +17,7 @@ from assistant.cli import app
 from assistant.models import Catalogue
 from speech.interfaces import RATE, Audio, Speech, SpeechError, Transcript, Voice
 
-COMMANDS = ("serve", "wyoming", "demo", "say", "transcribe", "chat", "models")
+COMMANDS = ("serve", "wyoming", "demo", "say", "transcribe", "chat", "replay", "models")
 
 
 @pytest.fixture(autouse=True)

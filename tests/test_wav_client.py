@@ -128,3 +128,25 @@ def test_a_missing_recording_is_named(tmp_path: Path) -> None:
 async def test_no_server_is_a_call_error() -> None:
     with pytest.raises(CallError, match="expected a server at ws://127.0.0.1:1/"):
         await WavCaller("ws://127.0.0.1:1/").__aenter__()
+
+
+def test_the_loudspeaker_can_be_heard_in_the_room() -> None:
+    speaker = Loudspeaker()
+    speaker.play("a", np.arange(1, 101, dtype=np.int16), now=1000)
+    speaker.play("a", np.arange(101, 201, dtype=np.int16), now=1000)
+    assert speaker.sound(990, 20).tolist() == [0] * 10 + list(range(1, 11))
+    assert speaker.sound(1095, 10).tolist() == list(range(96, 106))
+    assert speaker.sound(1195, 10).tolist() == [196, 197, 198, 199, 200, 0, 0, 0, 0, 0]
+    speaker.flush(1050)
+    assert speaker.sound(1045, 10).tolist() == [46, 47, 48, 49, 50, 0, 0, 0, 0, 0]
+    assert speaker.cuts == [(1050 / RATE, "a")]
+
+
+async def test_the_microphone_hears_the_room_too() -> None:
+    async with scripted() as url, WavCaller(url) as caller:
+        caller.around.append(lambda at, count: np.full(count, 7 if at < RATE else 0, np.int16))
+        await caller.say(LOUD[:480]).said.wait()
+        assert await caller.until(lambda: bool(caller.speaker.played), 10)
+        assert not await caller.until(lambda: False, 0.01)
+        left = caller.recording()[:, 0]
+    assert {7, 9007} <= set(left.tolist()) <= {0, 7, 9007}

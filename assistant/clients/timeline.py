@@ -58,7 +58,7 @@ async def turns(caller: WavCaller) -> list[Turn]:
     for turn in found.values():
         parts = caller.speaker.played
         turn.played = sum(len(p.pcm) for p in parts if p.item_id == turn.item_id) / RATE
-        turn.heard = await _heard(caller, turn.item_id)
+        turn.heard = await kept(caller, turn.item_id)
     return list(found.values())
 
 
@@ -94,7 +94,8 @@ def _finish(found: dict[str, Turn], event: dict[str, Any]) -> None:
             turn.timing_ms = event.get("conch", {}).get("timing_ms", {})
 
 
-async def _heard(caller: WavCaller, item_id: str) -> str:
+async def kept(caller: WavCaller, item_id: str) -> str:
+    """What the server keeps of a reply as heard."""
     await caller.send({"type": "conversation.item.retrieve", "item_id": item_id})
     event = await caller.wait_for("conversation.item.retrieved", 5)
     content = event["item"]["content"]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +34,8 @@ _AUDIBLE = 300
 """Samples below this (of 32767) at the end of a recording are not speech."""
 
 Event = dict[str, Any]
+Sound = Callable[[int, int], Pcm]
+"""(first sample of the call, count) -> what is heard there, shape (count,)."""
 
 
 class CallError(Exception):
@@ -65,6 +69,8 @@ class Loudspeaker:
         self.played: list[Played] = []
         self.gaps: list[tuple[float, float]] = []
         """(second of the call, seconds of silence) for each time it ran dry within a reply."""
+        self.cuts: list[tuple[float, str]] = []
+        """(second of the call, item) for each time it was emptied while that item played."""
         self._end = 0
 
     @property
@@ -80,6 +86,18 @@ class Loudspeaker:
         self.played.append(Played(item_id, start, pcm))
         self._end = start + len(pcm)
 
+    def sound(self, start: int, count: int) -> Pcm:
+        """What it played from sample `start` on, shape (count,)."""
+        heard = np.zeros(count, np.int16)
+        for part in reversed(self.played):
+            offset = part.start - start
+            if offset + len(part.pcm) <= 0:
+                break
+            if offset < count:
+                piece = part.pcm[max(0, -offset) : count - offset]
+                heard[max(0, offset) : max(0, offset) + len(piece)] = piece
+        return heard
+
     def heard(self, item_id: str, now: int) -> int:
         """Samples of that item played by `now`."""
         parts = (p for p in self.played if p.item_id == item_id)
@@ -93,6 +111,7 @@ class Loudspeaker:
         samples = self.heard(item_id, now)
         kept = [replace(p, pcm=p.pcm[: now - p.start]) for p in self.played if p.start < now]
         self.played, self._end = kept, now
+        self.cuts.append((now / RATE, item_id))
         return item_id, samples
 
 
@@ -109,6 +128,8 @@ class WavCaller:
         """(second of the call, event), audio deltas without their audio."""
         self.utterances: list[Utterance] = []
         self.speaker = Loudspeaker()
+        self.around: list[Sound] = []
+        """What the microphone hears beside the caller: noises, others, the loudspeaker."""
         self._speech: list[tuple[Pcm, Utterance]] = []
         self._spoken: list[tuple[int, Pcm]] = []
         self._seen: dict[str, int] = {}
@@ -185,6 +206,14 @@ class WavCaller:
             last = [event["type"] for _, event in self.events[-5:]]
             raise CallError(f"expected {kind} within {timeout:g} s; the last were {last}") from None
 
+    async def until(self, happened: Callable[[], bool], timeout: float) -> bool:
+        """Wait until an event has made `happened` true; False when none did in time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._news:
+                while not (happened() or self._closed):
+                    await self._news.wait()
+        return happened()
+
     def forget(self, kind: str) -> None:
         """wait_for looks for that type only among what comes from now on."""
         self._seen[kind] = len(self.events)
@@ -223,17 +252,23 @@ class WavCaller:
                 utterance.start = sent / RATE
                 last = sent + _speech_end(rest)
             frame, rest = rest[:_FRAME], rest[_FRAME:]
-            if len(frame):
-                self._spoken.append((sent, frame))
             sent += _FRAME
             await asyncio.sleep(max(0.0, sent / RATE - self.now))
             if utterance.end < 0 <= utterance.start and sent >= last:
                 utterance.end = last / RATE
                 utterance.said.set()
-            audio = np.concatenate([frame, _SILENCE[len(frame) :]]).astype("<i2").tobytes()
-            await self.send(
-                {"type": "input_audio_buffer.append", "audio": base64.b64encode(audio).decode()}
-            )
+            heard = self._heard(frame, sent - _FRAME)
+            if heard.any():
+                self._spoken.append((sent - _FRAME, heard))
+            audio = base64.b64encode(heard.astype("<i2").tobytes()).decode()
+            await self.send({"type": "input_audio_buffer.append", "audio": audio})
+
+    def _heard(self, speech: Pcm, at: int) -> Pcm:
+        """A frame of the microphone, once its time is over, so that the loudspeaker's is known."""
+        mixed = np.concatenate([speech, _SILENCE[len(speech) :]]).astype(np.int32)
+        for sound in self.around:
+            mixed += sound(at, _FRAME)
+        return np.clip(mixed, -32768, 32767).astype(np.int16)
 
     async def _listen(self) -> None:
         reason = "this client failed"
