@@ -27,7 +27,7 @@ class Ramp(NamedTuple):
     forced: int
 
 
-FIRST, SECOND, LATER = Ramp(2, 2, 3, 4), Ramp(2, 5, 9, 13), Ramp(2, 12, 20, 30)
+FIRST, SECOND, LATER = Ramp(2, 2, 3, 5), Ramp(2, 5, 9, 13), Ramp(2, 12, 20, 30)
 MAX_CHARS, MAX_WORDS = 200, 40
 
 _SENTENCE = set(".!?。！？")

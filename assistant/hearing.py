@@ -9,11 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from assistant import floor
 from assistant.config import TurnSettings
-from speech.audio import AudioBuffer, Framer, Resampler
+from speech.audio import AudioBuffer, Framer, Resampler, to_float
 from speech.dip import Dips
-from speech.interfaces import FRAME, RATE, Audio, SpeechError, Transcript
+from speech.echo import ECHO, LATE, EchoGate
+from speech.farend import FarEnd
+from speech.interfaces import FRAME, RATE, Audio, Pcm, SpeechError, Transcript
+from speech.level import CallerLevel
 from speech.live import LiveTranscript, quietest
 from speech.prosody import Prosody, prosody
 from speech.segmenter import Segmenter, SpeechPaused, SpeechStarted
@@ -89,9 +94,14 @@ class Ear:
         self._framer = Framer(FRAME)
         self._buffer = AudioBuffer(_KEEP_SECONDS)
         self._dips = Dips()
+        self.loudspeaker = FarEnd()
+        self._gate = EchoGate(self.loudspeaker)
+        self._echo = Resampler(RATE, RATE)
+        self._level = CallerLevel()
         self._live: LiveTranscript | None = None
         self._decoding = asyncio.Lock()
         self._partials: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
         self._dip = asyncio.Event()
         self._latest: tuple[LiveTranscript, int, Transcript] | None = None
         """The newest decode of an open segment, and the sample up to which it listened."""
@@ -106,6 +116,7 @@ class Ear:
         self.speech_to = 0
         """Where the latest speech ended, in samples."""
         self._cut: int | None = None
+        self._onset = self._turn_from = self._echo_rate = 0
         self.finished_to = 0
         """Where the audio of the latest finish() ended."""
 
@@ -144,12 +155,14 @@ class Ear:
         if rate != self._rate:
             self._rate, self._resampler = rate, Resampler(rate, RATE)
         audio = self._resampler.push(audio)
-        self._buffer.append(audio)
         happened = []
         for frame in self._framer.push(audio):
-            dip = self._dips.push(frame)
+            near = self._gate.push(frame, self._buffer.end)
+            self._buffer.append(near.audio)
+            dip = self._dips.push(near.audio)
+            heard = self._vad.probability(near.audio) if detect else 0.0
             # The segmenter counts every frame, so that its samples are the buffer's.
-            event = self._segmenter.push(self._vad.probability(frame) if detect else 0.0)
+            event = self._segmenter.push(heard if near.echo < ECHO else 0.0)
             if event and detect:
                 happened.append(self._noted(event))
             if self.speaking and (dip or self._segmenter.silence == _DIP):
@@ -169,9 +182,38 @@ class Ear:
                 start = self._cut
             self._cut = None
             self.speech_from = max(start, self._buffer.begin)
-            return floor.SpeechStarted((now - event.at) / RATE)
+            return floor.SpeechStarted((now - event.at) / RATE, self.below)
         self.speech_to = event.at
-        return floor.SpeechPaused((now - event.at) / RATE, (event.at - self._onset) / RATE)
+        speech = (event.at - self._onset) / RATE
+        return floor.SpeechPaused((now - event.at) / RATE, speech, self.below)
+
+    # --- whose voice ----------------------------------------------------------------------
+
+    def plays(self, pcm: Pcm, rate: int, delay: float) -> None:
+        """The caller will hear these samples, shape (n,) at `rate` Hz, `delay` seconds after what
+        was taken in last: their echo is no speech."""
+        if rate != self._echo_rate:
+            self._echo_rate, self._echo = rate, Resampler(rate, RATE)
+        at = self._buffer.end + round(delay * RATE)
+        self.loudspeaker.play(self._echo.push(to_float(pcm)), at)
+
+    def silenced(self, delay: float) -> None:
+        """What was to be heard later than that is not."""
+        self.loudspeaker.cut(self._buffer.end + round(delay * RATE))
+
+    @property
+    def below(self) -> float:
+        """dB by which the latest speech lies under the caller's usual level; 0 while unknown."""
+        end = self._buffer.end if self.speaking else self.speech_to
+        return self._level.margin(self._buffer.slice(min(self._onset, end), end)) or 0.0
+
+    def settle(self, *, caller: bool) -> None:
+        """The turn under way was the caller's, or somebody else's who is farther away."""
+        audio = self._buffer.slice(min(self._turn_from, self.speech_to), self.speech_to)
+        if caller:
+            self._level.accept(audio)
+        else:
+            self._level.reject(audio)
 
     # --- words ----------------------------------------------------------------------------
 
@@ -182,6 +224,13 @@ class Ear:
         self._live = LiveTranscript(self._turn_from)
         self._turn_language = ""
         self._partials = asyncio.create_task(self._decode_along(self._live))
+        self._running.add(self._partials)
+        self._partials.add_done_callback(self._running.discard)
+
+    async def close(self) -> None:
+        """The call is over: return when nothing of it runs any more."""
+        self.forget()
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     def forget(self) -> None:
         """The turn is over; its audio is not needed again."""
@@ -194,6 +243,10 @@ class Ear:
         if self.speaking:
             self._segmenter.restart()
             self._cut = self.finished_to
+
+    def drain(self) -> None:
+        """The client says that its turn is over: take in what still waits for a whole frame."""
+        self.push(np.zeros(LATE + FRAME, np.float32), RATE, detect=False)
 
     def so_far(self) -> Stretch:
         """The turn under way, as long as it is by now."""
@@ -245,7 +298,8 @@ class Ear:
     async def _decode_along(self, live: LiveTranscript) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._dip.wait(), _PARTIAL_EVERY)
+                async with asyncio.timeout(_PARTIAL_EVERY):
+                    await self._dip.wait()
             self._dip.clear()
             # A decode that starts late in a pause would only delay the one that counts.
             late = self._segmenter.silence > _DIP or self._all_decoded

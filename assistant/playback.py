@@ -18,7 +18,6 @@ _ROUNDING = 0.01
 
 
 _FADE = 0.008
-"""Seconds in which a held voice comes back."""
 
 
 class Playback:
@@ -27,8 +26,10 @@ class Playback:
     The paced clock says what was heard: from each start it runs in real time until it has
     reached what was sent, then it stands still until more is sent."""
 
-    def __init__(self, rate: int, lead: float = 0.25, chunk: float = 0.04) -> None:
-        """`rate` in Hz; `lead` and `chunk` in seconds."""
+    def __init__(
+        self, rate: int, lead: float = 0.25, chunk: float = 0.04, fade: float = _FADE
+    ) -> None:
+        """`rate` in Hz; `lead`, `chunk` and `fade`, in which a held voice comes back, in seconds."""
         self.sent = 0
         """Samples handed out by due()."""
         self.underruns = 0
@@ -42,7 +43,8 @@ class Playback:
         self._queued = 0
         self._finished = False
         self._held = False
-        self._fade = 0  # samples of the next block that are still to be faded in
+        self._fade = int(fade * rate)
+        self._fading = False  # the next block is the first after a hold
         self._dry_excused_from: float | None = None
         self._base = 0  # the clock: sample `_base` is heard at `_base_at`
         self._base_at = 0.0
@@ -84,7 +86,7 @@ class Playback:
         whole = self._queued >= self._chunk or (self._finished and self._queued)
         if self._held or not whole:
             return None
-        return max(self._now, self._time_of(self.sent - self._lead))
+        return max(self._now, self.time_of(self.sent - self._lead))
 
     def hold(self, now: float) -> None:
         """Stop sending. What was sent plays out, then the clock stands still."""
@@ -96,9 +98,9 @@ class Playback:
     def resume(self, now: float) -> None:
         """Go on with the very next sample, faded in over a few milliseconds."""
         self._now = now
+        self._fading = self._fading or self._held
         self._held = False
-        self._fade = int(_FADE * self.rate)
-        if now < self._time_of(self.sent):  # it never ran dry, so nothing is to be excused
+        if now < self.time_of(self.sent):  # it never ran dry, so nothing is to be excused
             self._dry_excused_from = None
 
     def heard(self, now: float) -> int:
@@ -113,13 +115,14 @@ class Playback:
 
     def drained_at(self) -> float | None:
         """When the last sample will have been heard; None until all were sent."""
-        return self._time_of(self.sent) if self.all_sent else None
+        return self.time_of(self.sent) if self.all_sent else None
 
-    def _time_of(self, sample: int) -> float:
+    def time_of(self, sample: int) -> float:
+        """When that sample, of those sent, is heard."""
         return self._base_at + (sample - self._base) / self.rate
 
     def _restart_if_dry(self, now: float) -> None:
-        dry_at = self._time_of(self.sent)
+        dry_at = self.time_of(self.sent)
         if now < dry_at:
             return
         excused = self._dry_excused_from is not None and dry_at >= self._dry_excused_from
@@ -139,11 +142,11 @@ class Playback:
                 self._queue.popleft()
                 self._offset = 0
         pcm = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int16), *parts])
-        return self._faded(pcm) if self._fade and len(pcm) else pcm
+        return self._faded(pcm) if self._fading and len(pcm) else pcm
 
     def _faded(self, pcm: Pcm) -> Pcm:
         """`pcm` rising from silence, so that a voice that goes on does not click."""
-        size, self._fade = min(self._fade, len(pcm)), 0
+        size, self._fading = min(self._fade, len(pcm)), False
         faded = pcm.copy()
         faded[:size] = pcm[:size] * np.linspace(0, 1, size)
         return faded

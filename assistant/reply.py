@@ -25,7 +25,7 @@ from assistant.voice import Mouth
 from assistant.wire.realtime import new_id
 from assistant.wire.response import ResponseStream
 from llm.interfaces import Finished, LanguageModelError, ReplyPart, TextDelta, ToolCall
-from speech.interfaces import SpeechError
+from speech.interfaces import Pcm, SpeechError
 
 _CLAUSES_AHEAD = 3
 """Clauses written but not yet spoken; the language model waits beyond that."""
@@ -47,6 +47,9 @@ class ReplyOwner(Protocol):
 
     def timing(self, reply: Reply) -> dict[str, Any] | None:
         """What response.done says under `conch`, where the client asked for it."""
+
+    def plays(self, pcm: Pcm, rate: int, when: float) -> None:
+        """Samples go out now, of shape (n,) at `rate` Hz, to be heard at loop time `when`."""
 
     def reply_delivered(self, reply: Reply) -> None:
         """Everything is sent; the client has seen response.done."""
@@ -260,6 +263,7 @@ class Reply:
             self._timer = None
         pcm = playback.due(self._loop.time())
         if len(pcm) and self._mouth:
+            self._owner.plays(pcm, playback.rate, playback.time_of(playback.sent - len(pcm)))
             self._begin_message()
             self._caption(playback.sent)
             self._owner.send([self._stream.audio(self._mouth.encode(pcm))])

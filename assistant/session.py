@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ from llm.interfaces import (
     Sampling,
     TextDelta,
 )
-from speech.interfaces import RATE, Audio, SpeechError
+from speech.interfaces import RATE, Audio, Pcm, SpeechError
 
 if TYPE_CHECKING:
     from assistant.engines import Engines
@@ -126,6 +127,7 @@ class Session:
             task.cancel()
         if self.reply:
             await self.reply.abandon()
+        await self.ear.close()
         for result in await asyncio.gather(*running, return_exceptions=True):
             if isinstance(result, Exception):
                 _log.error("the call ended on an error", exc_info=result)
@@ -196,7 +198,8 @@ class Session:
         turn = self.turns.turn
         if turn is None or turn.announced:
             self.caller.caption(stable)
-        self.turn(floor.Heard(stable, likely, words.quiet, words.confidence, self._echoed(likely)))
+        said = floor.Heard(stable, likely, words.quiet, words.confidence)
+        self.turn(replace(said, echoed=self._echoed(likely), below=self.ear.below))
 
     def _echoed(self, words: str) -> float:
         """Part of the caller's words that the reply has just said itself."""
@@ -290,6 +293,7 @@ class Session:
                 self.reply = None
             case floor.CancelReply(_, reason):
                 self._current_reply.cancel(reason)
+                self.ear.silenced(self._loop.time() - self._last_audio)
                 self.memory.keep_heard(self._current_reply)
                 self.reply = None
             case floor.Refuse(code):
@@ -300,6 +304,7 @@ class Session:
     def _commit_turn(self, text: str) -> None:
         self.caller.stopped(self.ear.speech_to_ms)
         self.caller.settle(self.caller.commit(self.ear.turn_seconds), text)
+        self.ear.settle(caller=True)
         self.ear.forget()
         self.ear.cut()
         if self.settings.turn_detection is None:
@@ -313,10 +318,12 @@ class Session:
         if announced:
             self.caller.stopped(self.ear.speech_to_ms)
         self.caller.close()
+        self.ear.settle(caller=False)
         self.ear.forget()
 
     def commit_buffer(self) -> None:
         """Push-to-talk: the client says that its turn is over."""
+        self.ear.drain()
         heard = self.ear.so_far()
         self._before_replies(self._settle(self.caller.commit(self.ear.turn_seconds), heard))
 
@@ -393,6 +400,9 @@ class Session:
         return self.reply
 
     # --- what a reply tells its session ---------------------------------------------------
+
+    def plays(self, pcm: Pcm, rate: int, when: float) -> None:
+        self.ear.plays(pcm, rate, when - self._last_audio)
 
     def reply_delivered(self, reply: Reply) -> None:
         self.turn(floor.ReplyDelivered(reply.number, reply.text))

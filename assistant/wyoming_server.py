@@ -36,7 +36,7 @@ from wyoming.tts import (
 from assistant.clauses import ClauseCutter
 from assistant.config import Config
 from assistant.engines import Engines, LoadError, load_engines
-from assistant.hearing import Ear
+from assistant.hearing import Ear, Words
 from assistant.wyoming_info import describe
 from llm.interfaces import LanguageModelError, Message, Prompt, Sampling, TextDelta
 from speech.audio import to_float
@@ -248,8 +248,8 @@ class _Hearing:
         """As asked for, or as recognised."""
         return self._ear.language or self._ear.spoken_language
 
-    def _words(self, stable: str, _likely: str) -> None:
-        self._stable = stable
+    def _words(self, words: Words) -> None:
+        self._stable = words.stable
 
     async def hear(self, chunk: AudioChunk) -> str:
         """The words that the audio so far has made certain, beyond those returned before."""
@@ -260,7 +260,7 @@ class _Hearing:
     async def finish(self) -> tuple[str, str]:
         """All words, and those of them that hear() has not returned. Raises SpeechError."""
         # Where nobody spoke, a recogniser would make words of the silence.
-        text = await self._ear.finish() if self._ear.speech_to else ""
+        text = (await self._ear.finish()).stable if self._ear.speech_to else ""
         self.stop()
         return text, self._beyond(text)
 

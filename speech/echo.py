@@ -37,6 +37,8 @@ _HOLD = 0.93
 _SEARCH = 6
 """Frames of sound while the assistant speaks in which no echo was found until there is none:
 the caller wears headphones. An echo is found within 2 to 7."""
+_SILENT = 25
+"""Frames in which the assistant speaks and the microphone is silent until there is none."""
 _AUDIBLE = FRAME * 1e-5
 """Energy of a frame of -50 dBFS."""
 _STANDS_OUT = 4.0
@@ -72,7 +74,7 @@ class EchoGate:
         """Second half of the echo taken from the last window."""
         self._powers = np.zeros(3)
         self._loudest = 0.0
-        self._searched = 0
+        self._searched = self._silent = 0
         self._background = np.inf
 
     def push(self, frame: Audio, at: int) -> Separated:
@@ -87,10 +89,12 @@ class EchoGate:
             if self._lag is not None:
                 return Separated(out, self._clean(mic, at - HOP, out))
             self._searched += sound
+            self._silent += not sound
         out[:HOP] -= self._removed
         self._removed = np.zeros(HOP, np.float32)
-        searching = at < self._far.end + LATEST and self._lag is None
-        return Separated(out, float(searching and self._searched < _SEARCH))
+        searching = self._searched < _SEARCH and self._silent < _SILENT
+        unknown = self._lag is None and at < self._far.end + LATEST
+        return Separated(out, float(unknown and searching))
 
     def _stands_out(self, frame: Audio) -> bool:
         energy = float(np.dot(frame, frame))

@@ -1,6 +1,7 @@
 """Engines that take no time of their own and whose speech can be read back exactly.
 
-A word is a plateau of constant level in the audio. What a fake caller says, the fake recogniser
+A word is a plateau of constant level in the audio: of a tone, another for each utterance, so that
+caller and assistant are as unlike as two voices are. What a fake caller says, the fake recogniser
 reads; what the fake synthesiser says, a test reads from the delivered samples. So tests can
 check that no word was lost, doubled or moved, through the whole real path between them.
 """
@@ -41,6 +42,7 @@ class Code:
 
     def __init__(self) -> None:
         self._levels: dict[str, int] = {}
+        self._utterances = 0
 
     def audio(self, text: str, rate: int) -> Audio:
         """`text` spoken, shape (n,) at `rate` Hz."""
@@ -49,13 +51,19 @@ class Code:
         for word in re.findall(r"[\w'-]+", text.lower()):
             index = self._levels.setdefault(word, len(self._levels) % 40)
             parts += [np.full(int(WORD * rate), _FIRST_LEVEL + _STEP * index, np.float32), gap]
-        return np.concatenate(parts) if len(parts) > 1 else np.empty(0, np.float32)
+        if len(parts) == 1:
+            return np.empty(0, np.float32)
+        levels = np.concatenate(parts)
+        self._utterances += 1
+        hertz = 300 + 100 * (self._utterances * 7 % 25)  # whole periods in each step of text()
+        tone = np.sin(2 * np.pi * hertz / rate * np.arange(len(levels))).astype(np.float32)
+        return levels * tone
 
     def text(self, audio: Audio, rate: int) -> str:
         """The words of which at least half is in `audio`."""
         step = rate // 100
         whole = audio[: len(audio) - len(audio) % step].reshape(-1, step)
-        levels = np.median(np.abs(whole), axis=1)
+        levels = np.sqrt(2 * np.mean(whole**2, axis=1))
         indices = np.where(
             levels > _FIRST_LEVEL / 2, np.rint((levels - _FIRST_LEVEL) / _STEP), -1
         ).astype(int)
@@ -73,7 +81,7 @@ class FakeVad:
         return self
 
     def probability(self, frame: Audio) -> float:
-        return 0.99 if abs(float(frame[len(frame) // 2])) > _GAP_LEVEL / 2 else 0.01
+        return 0.99 if float(np.abs(frame).max()) > _GAP_LEVEL / 2 else 0.01
 
 
 @dataclass
@@ -85,7 +93,7 @@ class FakeEndpointer:
 
     def completeness(self, audio: Audio) -> float:
         words = self.code.text(audio, RATE).split()
-        return 0.1 if words and words[-1] in self.unfinished else 0.9
+        return 0.1 if words and words[-1] in self.unfinished else 0.99
 
 
 @dataclass

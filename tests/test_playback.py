@@ -25,7 +25,7 @@ def audio(samples: int, start: int = 0) -> np.ndarray[tuple[int], np.dtype[np.in
 class Caller:
     """Runs a Playback in virtual time, as a session does, and keeps what it was sent."""
 
-    playback: Playback = field(default_factory=lambda: Playback(RATE))
+    playback: Playback = field(default_factory=lambda: Playback(RATE, fade=0))
     now: float = START
     got: list[int] = field(default_factory=list)
     heard: int = 0
@@ -187,3 +187,17 @@ def test_fifty_minutes_play_out_completely() -> None:
         playback.due(now)
     assert playback.underruns == 0
     assert now - START == pytest.approx(50 * 60, abs=1.0)
+
+
+def test_a_held_voice_comes_back_without_a_click() -> None:
+    playback = Playback(24_000, fade=0.008)
+    playback.add(np.full(24_000, 10_000, np.int16))
+    assert playback.due(0.0)[0] == 10_000, "a reply begins as it is"
+    playback.hold(0.1)
+    playback.resume(1.0)
+    pcm = playback.due(1.0)
+    rising = 192
+    assert pcm[0] == 0
+    assert (np.diff(pcm[:rising].astype(int)) >= 0).all()
+    assert (pcm[rising:] == 10_000).all()
+    assert (playback.due(1.3) == 10_000).all()

@@ -96,7 +96,7 @@ def test_commands_that_differ_are_named(tmp_path: Path) -> None:
     [
         (1, {"format": 99}, "line 1: expected format 1, got 99"),
         (1, {"began": "x"}, "line 1: expected the head of a recorded call: "),
-        (1, {"policy": {"patience": 1}}, "line 1: expected complete, .* got 'patience'"),
+        (1, {"policy": {"patience": 1}}, "line 1: expected profile, .* got 'patience'"),
         (2, {"event": {"type": "Sneezed"}}, "line 2: expected one of SpeechStarted, .* 'Sneezed'"),
         (2, {"event": {"type": "ReplyFinished"}}, "line 2: ReplyFinished: .*missing.*reply"),
         (2, {"commands": [{"type": "Refuse", "code": 1}]}, "line 2: Refuse: Expected `str`"),

@@ -88,13 +88,14 @@ def test_a_pause_in_a_sentence_is_one_turn() -> None:
 
 def test_a_speculative_reply_leaves_no_trace_when_the_caller_goes_on() -> None:
     async def script(client: Client) -> None:
+        client.configure(turn_detection={"type": "server_vad", "silence_duration_ms": 700})
         await client.say("tell me")
         await client.quiet(0.4)
         await client.say("about bern")
         await client.until("response.done")
 
     engines = FakeEngines()
-    client = call(script, engines=engines, config=Config(turns=TurnSettings(profile="patient")))
+    client = call(script, engines=engines)
     assert len(engines.llm.prompts) == 2, "nothing was speculated: the test proves nothing"
     assert len(client.all("response.created")) == 1
     assert client.heard() == "you said tell me about bern that is all"

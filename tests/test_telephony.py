@@ -92,7 +92,7 @@ def test_a_turn_is_heard_and_answered() -> None:
     ("latency", "lead_ms", "unheard"),
     [
         # Before it is clear that the caller takes the floor, all has been played: nothing to clear.
-        (0.1, 250, 0),
+        (0.0, 20, 0),
         # With a long lead, or on a slow line, words are on their way that are never heard.
         (0.0, 1200, 2),
         (0.4, 250, 2),
