@@ -100,7 +100,7 @@ class TtsConfig(Struct, frozen=True):
 
 class CallConfig(Struct, frozen=True):
     instructions: str = INSTRUCTIONS
-    lead_ms: Annotated[int, Meta(ge=20, le=5000)] = 200
+    lead_ms: Annotated[int, Meta(ge=20, le=5000)] = 160
     record_turns: str = ""
 
 

@@ -14,10 +14,12 @@ from assistant.floor import (
     SpeechStarted,
     Transcribed,
 )
-from assistant.interruption import Candidate
+from assistant.interruption import Candidate, stops
 from speech.prosody import Prosody
 
 _PAUSES_KEPT = 8
+_A_WORD_OR_TWO, _STOPPED = 0.8, 0.7
+"""Seconds of speech that only stop a reply, and of silence after it that end the turn."""
 _HOPED = 0.95
 """How complete speech that goes on is taken to sound, where its words may be all of the turn."""
 
@@ -123,7 +125,10 @@ class Habits:
         """Seconds of silence that end the turn."""
         if not policy.profile:
             return policy.silence
-        return silence_needed(self._pause(turn), profile(policy.profile))
+        needed = silence_needed(self._pause(turn), profile(policy.profile))
+        # Who only said "stop" waits for an answer; how it sounds says nothing about that.
+        stopped = turn.age > 0 and stops(turn.text or "") and turn.speech < _A_WORD_OR_TWO
+        return min(needed, _STOPPED) if stopped else needed
 
     def may_be_whole(self, words: str, speech: float, policy: Policy) -> bool:
         """Whether the words of speech that goes on would soon end the turn if it fell silent."""

@@ -35,6 +35,8 @@ _WINDOW = 25 * RATE
 _CUT_SEARCH = 2 * RATE
 _TAIL = int(0.2 * RATE)
 """Audio after the last speech that is decoded with it: final consonants are quiet."""
+_FIRST_PARTIAL = 0.15
+"""Seconds from the onset of a turn, as it is noticed, to its first decode."""
 _PARTIAL_EVERY = 0.25
 """Seconds between two decodes of the growing segment."""
 _DIP = 2 * FRAME
@@ -296,10 +298,12 @@ class Ear:
         )
 
     async def _decode_along(self, live: LiveTranscript) -> None:
+        wait = _FIRST_PARTIAL
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PARTIAL_EVERY):
+                async with asyncio.timeout(wait):
                     await self._dip.wait()
+            wait = _PARTIAL_EVERY
             self._dip.clear()
             # A decode that starts late in a pause would only delay the one that counts.
             late = self._segmenter.silence > _DIP or self._all_decoded

@@ -13,8 +13,11 @@ from difflib import SequenceMatcher
 _FAINT = 10.0
 """dB under the caller's usual level from which a voice is somebody else's: the television, or a
 person across the room."""
-_DOUBTFUL = 0.35
-"""Confidence under which words are what a recogniser makes of a noise."""
+_DOUBTFUL, _CLEAR = 0.3, 0.6
+"""Confidence under which words are what a recogniser makes of a noise, and from which even a
+short one is believed: it writes "I'm him" for a hummed assent."""
+_BRIEF = 0.65
+"""Seconds of speech that a hummed or murmured assent hardly exceeds."""
 _OWN_WORDS = 0.7
 """Part of the words that the reply itself has just said, from which they are its echo."""
 _LASTING = 0.6
@@ -95,7 +98,7 @@ def judge(candidate: Candidate) -> tuple[Verdict, str]:  # noqa: PLR0911  # a ta
         return undecided, f"{c.below:.0f} dB under the caller"
     if not words:
         return undecided, "no words"
-    if c.confidence < _DOUBTFUL:
+    if c.confidence < _DOUBTFUL * (1 if len(words) > 1 else 0.7):
         return undecided, f"doubtful words: {c.words.strip()}"
     if stops(c.words):
         return Verdict.INTERRUPT, f"asks to stop: {c.words.strip()}"
@@ -104,9 +107,11 @@ def judge(candidate: Candidate) -> tuple[Verdict, str]:  # noqa: PLR0911  # a ta
             return Verdict.INTERRUPT, f"an answer: {c.words.strip()}"
         return undecided, f"backchannel: {c.words.strip()}"
     early = c.age < _EARLY
-    if c.final or len(words) >= 2 + early or c.speech >= _LASTING * (1 + early / 2):
+    if c.final and c.speech < _BRIEF and len(words) <= 2 and c.confidence < _CLEAR:
+        return Verdict.LET_GO, f"brief and unclear: {c.words.strip()}"
+    if c.final or len(words) >= 3 + early or c.speech >= _LASTING * (1 + early / 2):
         return Verdict.INTERRUPT, f"wants the floor: {c.words.strip()}"
-    return Verdict.OPEN, f"one word: {c.words.strip()}"
+    return Verdict.OPEN, f"too little: {c.words.strip()}"
 
 
 def is_faint(below: float) -> bool:

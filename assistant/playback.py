@@ -29,7 +29,7 @@ class Playback:
     def __init__(
         self, rate: int, lead: float = 0.25, chunk: float = 0.04, fade: float = _FADE
     ) -> None:
-        """`rate` in Hz; `lead`, `chunk` and `fade`, in which a held voice comes back, in seconds."""
+        """`rate` in Hz; `lead`, `chunk` and `fade`, which a held voice rises in, in seconds."""
         self.sent = 0
         """Samples handed out by due()."""
         self.underruns = 0

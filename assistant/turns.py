@@ -386,6 +386,8 @@ class TurnManager:
         candidate = self._candidate(now)
         if candidate.words is None and candidate.speech >= self.policy.barge_in:
             return self._interrupt("lasting speech that is not yet recognised")
+        if decided := self._weigh(now):
+            return decided
         return [*self._resume(judge(candidate)[1]), *self._enter(State.BESIDE)]
 
     def _let_go(self, why: str, now: float) -> list[floor.Command]:

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from assistant.config import Config, TurnSettings
 from llm.interfaces import Finished, TextDelta, ToolCall
 from tests import fakes
 from tests.calls import RATE, Client, call

@@ -263,11 +263,11 @@ def test_one_word_is_not_yet_an_interruption_but_lasting_speech_with_it_is() -> 
 
 def test_a_young_reply_is_harder_to_interrupt() -> None:
     old = held(at=3.5)
-    assert plain(play(old, (3.8, t.Heard("", "in Bern")))) == TAKEN
+    assert plain(play(old, (3.8, t.Heard("", "in Bern then")))) == TAKEN
     young = TurnManager(POLICY)
     began = next(now for now in (1.2, 1.3, 1.5) if play(young, *said("Hello."), (now, None)))
     play(young, (began + 0.4, t.SpeechStarted(0.1)))
-    assert play(young, (began + 0.6, t.Heard("", "in Bern"))) == []
+    assert play(young, (began + 0.6, t.Heard("", "in Bern then"))) == []
 
 
 def test_a_hold_that_stays_open_resumes_and_is_decided_beside_the_reply() -> None:
@@ -276,6 +276,19 @@ def test_a_hold_that_stays_open_resumes_and_is_decided_beside_the_reply() -> Non
     assert plain(resumed) == [t.Transcribe(2), t.ResumeReply(1)]
     assert manager.state is State.BESIDE
     assert TAKEN[1] in plain(play(manager, (5.1, t.Transcribed(2, "No!"))))
+
+
+def test_a_word_with_lasting_speech_interrupts_when_the_hold_ends() -> None:
+    manager = held()
+    assert play(manager, (3.9, t.Heard("", "Which"))) == []
+    assert plain(play(manager, (3.5 + POLICY.hold, None))) == TAKEN
+
+
+def test_a_hummed_assent_that_is_misheard_does_not_interrupt_and_a_clear_word_does() -> None:
+    end = (3.9, t.SpeechPaused(0.1, 0.48))
+    humming = play(held(), end, (3.95, t.Transcribed(2, "I'm him.", 0.46)))
+    assert isinstance(humming[-1], t.DiscardTurn)
+    assert plain(play(held(), end, (3.95, t.Transcribed(2, "In Bern.", 0.8))))[1:3] == TAKEN
 
 
 def test_lasting_speech_that_is_not_yet_recognised_interrupts() -> None:
