@@ -20,8 +20,8 @@ _BRIEF = 0.65
 """Seconds of speech that a hummed or murmured assent hardly exceeds."""
 _OWN_WORDS = 0.7
 """Part of the words that the reply itself has just said, from which they are its echo."""
-_LASTING = 0.6
-"""Seconds of speech, with a word in it, that take the floor."""
+_LASTING, _LASTING_UNCLEAR = 0.6, 0.85
+"""Seconds of speech, with a word in it that is clear or not, that take the floor."""
 _EARLY = 1.0
 """A reply younger than this, in seconds, is harder to interrupt: its caller may only be ending
 a sentence, or be answering the tone with which it began."""
@@ -109,7 +109,8 @@ def judge(candidate: Candidate) -> tuple[Verdict, str]:  # noqa: PLR0911  # a ta
     early = c.age < _EARLY
     if c.final and c.speech < _BRIEF and len(words) <= 2 and c.confidence < _CLEAR:
         return Verdict.LET_GO, f"brief and unclear: {c.words.strip()}"
-    if c.final or len(words) >= 3 + early or c.speech >= _LASTING * (1 + early / 2):
+    lasting = _LASTING if len(words) > 1 or c.confidence >= _CLEAR else _LASTING_UNCLEAR
+    if c.final or len(words) >= 3 + early or c.speech >= lasting * (1 + early / 2):
         return Verdict.INTERRUPT, f"wants the floor: {c.words.strip()}"
     return Verdict.OPEN, f"too little: {c.words.strip()}"
 

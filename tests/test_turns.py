@@ -280,7 +280,7 @@ def test_a_hold_that_stays_open_resumes_and_is_decided_beside_the_reply() -> Non
 
 def test_a_word_with_lasting_speech_interrupts_when_the_hold_ends() -> None:
     manager = held()
-    assert play(manager, (3.9, t.Heard("", "Which"))) == []
+    assert play(manager, (3.9, t.Heard("", "Which country"))) == []
     assert plain(play(manager, (3.5 + POLICY.hold, None))) == TAKEN
 
 
