@@ -219,7 +219,8 @@ class TurnManager:
 
     def _go_on(self, event: floor.SpeechStarted, now: float) -> list[floor.Command]:
         """The caller speaks again: the same turn is reopened, a speculative reply forgotten."""
-        self._habits.paused(now - event.speech - self._silent_since)
+        if self._turn.silent_since is not None:  # None: the client ended the turn in mid-speech
+            self._habits.paused(now - event.speech - self._turn.silent_since)
         self._restart(event, now)
         return [*self._drop(), *self._listen()]
 
