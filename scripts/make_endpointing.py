@@ -114,10 +114,7 @@ class Row:
     own: str
     """The caller's latest pauses in seconds, blanks between."""
     drop: float
-    softer: float
-    rougher: float
     coda: float
-    breath: float
 
 
 def turns() -> Iterator[Turn]:
