@@ -381,12 +381,30 @@ def _signals(
 # --- the table ----------------------------------------------------------------------------
 
 
-def _made(turn: Turn, key: Path) -> list[Row]:
-    """The turn's rows, made now or before, and kept in files of the name `key`."""
+def _made(turn: Turn, work: Path) -> list[Row]:
+    """The turn's rows, made now or before, and kept in `work`."""
+    key = _key(turn, work)
     made = _kept(key.with_suffix(".rows.json"), lambda: rows(turn, *_speech(turn, key)))
     if turn.subset == "train":
-        made += _kept(key.with_suffix(".sounds.json"), lambda: sounds(turn, *_speech(turn, key)))
+        for speaker in (turn, _again(turn)):
+            made += _sounds(speaker, _key(speaker, work))
     return made
+
+
+def _sounds(turn: Turn, key: Path) -> list[Row]:
+    return _kept(key.with_suffix(".sounds.json"), lambda: sounds(turn, *_speech(turn, key)))
+
+
+def _again(turn: Turn) -> Turn:
+    """The same, said by somebody else at another speed."""
+    random = _seed(f"{turn.text} again")
+    others = [voice for voice in VOICES[turn.subset, turn.language].split() if voice != turn.voice]
+    speed = round(float(random.uniform(0.8, 1.25)), 2)
+    return replace(turn, voice=str(random.choice(others)), speed=speed)
+
+
+def _key(turn: Turn, work: Path) -> Path:
+    return work / f"{zlib.crc32(repr(turn).encode()):08x}"
 
 
 def _kept(path: Path, make: Callable[[], Iterator[Row]]) -> list[Row]:
@@ -426,13 +444,13 @@ def main(now: Callable[[], float] = clock) -> None:
     stop, table, missing = now() + 60 * arguments.minutes, [], 0
     # In the order of their hashes, so that a part of the work is a fair sample of all of it.
     for turn in track(sorted(turns(), key=lambda turn: zlib.crc32(turn.text.encode()))):
-        key = arguments.work / f"{zlib.crc32(repr(turn).encode()):08x}"
+        last = _again(turn) if turn.subset == "train" else turn
         done = "sounds" if turn.subset == "train" else "rows"
-        if now() > stop and not key.with_suffix(f".{done}.json").exists():
+        if now() > stop and not _key(last, arguments.work).with_suffix(f".{done}.json").exists():
             missing += 1
             continue
         try:
-            table += _made(turn, key)
+            table += _made(turn, arguments.work)
         except SpeechError as error:
             print(f"left out, {error}: {turn.text}")
     write(table)

@@ -73,7 +73,8 @@ def test_a_finished_sentence_shows_nothing_of_the_kind(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "mark"),
     [("Is it raining?", "question"), ("下雨吗？", "question"), ("I was", "unmarked"),
-     ("I was...", "trailing"), ("I was —", "trailing"), ("Bread,", "trailing"), ("面包，", "trailing")],
+     ("I was...", "trailing"), ("I was —", "trailing"), ("Bread,", "trailing"),
+     ("面包，", "trailing")],
 )  # fmt: skip
 def test_the_last_mark_is_told(text: str, mark: str) -> None:
     marks = {"question", "unmarked", "trailing"}

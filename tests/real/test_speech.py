@@ -20,7 +20,7 @@ from speech.segmenter import Segmenter, SpeechPaused, SpeechStarted
 from speech.tts import measure
 from speech.tts.kokoro import KokoroSynthesizer
 from speech.tts.piper import PiperSynthesizer
-from speech.tts.shape import word_ends
+from speech.tts.shape import with_output, word_ends
 from speech.tts.text import sentences, spoken_words
 from speech.vad import SileroVad
 
@@ -170,6 +170,16 @@ def test_smart_turn_tells_the_finished_from_the_cut_off() -> None:
     assert np.mean(whole) > np.mean(cut) + 0.2
     with pytest.raises(SpeechError, match=r"got \(0,\)"):
         turn.completeness(np.zeros(0, np.float32))
+
+
+def test_a_smart_turn_that_the_readout_was_not_fitted_on_answers_for_itself(tmp_path: Path) -> None:
+    audio = spoken(piper(), "Where is the station?")[: -RATE // 10]
+    own, layer = SmartTurn(locate("smart-turn")).layers(audio)
+    assert layer is not None
+    (tmp_path / "other.onnx").write_bytes(with_output(locate("smart-turn").read_bytes(), "gelu_7"))
+    other = SmartTurn(tmp_path / "other.onnx")
+    assert other.layers(audio) == (pytest.approx(own, abs=1e-6), None)
+    assert other.completeness(audio) == pytest.approx(own, abs=1e-6)
 
 
 def check_marks(text: str, speeches: list[Speech]) -> None:
