@@ -7,6 +7,10 @@ Pure. A logistic model in which the silence so far is one signal among the other
 so that the silence at which P reaches a profile's `sure` has a closed form. Its weights are fitted
 by scripts/fit_endpointing.py and lie in endpointing.json; docs/endpointing.md says how, on what,
 and what each signal is worth.
+
+A caller minds a second's wait more than a tenth's, and P alone does not know that. So the silence
+is measured from one second: where that is enough, less is enough by the power `steep`, where it
+is not, more is needed by the same.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ class Profile:
     """How patient the assistant is."""
 
     sure: float
-    """P(the turn is over) at which it is taken to be, in (0, 1)."""
+    """P(the turn is over), in (0, 1), that makes one second of silence enough."""
     least: float
     """Seconds of silence that it waits however sure it is."""
     most: float
@@ -61,6 +65,8 @@ class Model(msgspec.Struct, frozen=True):
 
     silence: float
     """Weight of the logarithm of the silence in seconds; above 0."""
+    steep: float
+    """Power of the silence needed, in seconds, beyond what the probability alone asks for."""
     weights: dict[str, float]
     """Of each signal; one that is missing weighs nothing."""
     profiles: dict[str, Profile] = field(default_factory=dict)
@@ -90,7 +96,7 @@ def silence_needed(pause: Pause, profile: Profile) -> float:
     """Seconds of silence, from the end of speech, after which the turn is over."""
     model = shipped()
     wanted = math.log(profile.sure / (1 - profile.sure))
-    logarithm = (wanted - evidence(pause, model)) / model.silence
+    logarithm = model.steep * (wanted - evidence(pause, model)) / model.silence
     return min(max(math.exp(min(max(logarithm, -9), 9)), profile.least), profile.most)
 
 
@@ -102,23 +108,23 @@ def evidence(pause: Pause, model: Model) -> float:
 
 def signals(pause: Pause) -> dict[str, float]:
     """Each signal's value by name, about [-1, 1], and 0 where nothing is known."""
-    found = {"always": 1.0, "speech": _limited(math.log(max(pause.speech, 0.1) / 2) / 2)}
-    found["own"] = _own(pause.own_pauses)
+    unread = float(pause.text is None)
     heard = 0.0 if pause.completeness is None else _log_odds(pause.completeness)
-    found["unheard"] = float(pause.completeness is None)
-    found["unread"] = float(pause.text is None)
-    found["complete"] = heard
-    # Without words the sound has to say it all.
-    found["complete_alone"] = heard * found["unread"]
-    found |= wording(pause.text or "", pause.asked)
-    found["empty"] -= found["unread"]
+    found = wording(pause.text or "", pause.asked) | {
+        "always": 1.0,
+        "complete": heard,
+        "unheard": float(pause.completeness is None),
+        "own": _own(pause.own_pauses),
+        # Without words the sound has to say it all, and its length how much was said.
+        "unread": unread,
+        "complete_alone": heard * unread,
+        "speech_alone": _limited(math.log(max(pause.speech, 0.1) / 2) / 2) * unread,
+    }
+    found["empty"] -= unread
     if pause.prosody:
         found |= {
             "drop": _limited((pause.prosody.drop - 4) / 5),
-            "softer": _limited((pause.prosody.softer - 2) / 8),
-            "rougher": _limited((pause.prosody.rougher - 0.05) / 0.2),
             "coda": _limited((pause.prosody.coda - 0.15) / 0.2),
-            "breath": _limited((pause.prosody.breath - 0.05) / 0.15),
         }
     return found
 

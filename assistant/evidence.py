@@ -17,7 +17,7 @@ from assistant.floor import (
 from assistant.interruption import Candidate, stops
 from speech.prosody import Prosody
 
-_PAUSES_KEPT = 8
+_PAUSES_KEPT = 4
 _A_WORD_OR_TWO, _STOPPED = 0.8, 0.7
 """Seconds of speech that only stop a reply, and of silence after it that end the turn."""
 _HOPED = 0.95

@@ -289,12 +289,11 @@ class Ear:
 
     async def ending(self) -> tuple[float, Prosody]:
         """P(the turn is over) by its last seconds, and how they sound. Raises SpeechError."""
-        end = self._buffer.end
+        end = self.speech_to  # silence behind it would only say that there is a pause
         start = max(self._live.start if self._live else 0, end - _ENDPOINT_WINDOW, 0)
-        audio = self._buffer.slice(start, end)
-        speech = audio[: max(0, self.speech_to - start)]
+        audio = self._buffer.slice(min(start, end), end)
         return await self._engines.run(
-            "endpoint", lambda: (self._engines.endpointer.completeness(audio), prosody(speech))
+            "endpoint", lambda: (self._engines.endpointer.completeness(audio), prosody(audio))
         )
 
     async def _decode_along(self, live: LiveTranscript) -> None:

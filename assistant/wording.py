@@ -14,24 +14,25 @@ _TAIL = 600
 
 _ENGLISH = {
     "hanging": (
-        "a an the my your his its our their this these those every some any no "
-        "and or but because so that if when while although though than as whether nor "
+        "a an the my your his its our their these those every some any "
+        "and or but because if when while although though than as whether nor "
         "i we they he she who which whose where "
-        "very really quite too such more most another other own few many several "
+        "very really quite such another many several "
         "i'm we're they're you're he's she's it's that's there's i'd i'll we'll i've we've let's "
         "can't don't won't didn't isn't doesn't wasn't couldn't "
-        "from into of at by until without between through during under like per plus called named"
+        "into of until without between during per plus called named"
     ),
     "leaning": (
-        "to for with in on about up out over after before near behind "
+        "to for with in on from at by about over after before near behind through under like "
+        "so that this no more most too "
         "is are was were am be been being have has had do does did will would could should can "
         "may might must shall used going "
-        "not just also then there what how why what's maybe even only still always never"
+        "not just also then what how what's maybe even only still always never"
     ),
     "wanting": (
         "want need like get make put find bring take give tell show send buy add call ask let "
-        "think know say said says see wondering looking trying remember mean keep set play read "
-        "write turn book order use wear wants needs likes got made took gave told went came "
+        "think know say said says see wondering looking trying remember keep set play read "
+        "write turn book use wear wants needs likes got made took gave told went came "
         "thinking planning talking working feel felt seem seems"
     ),
     "filler": "um uh er erm hmm mm ah eh well so like anyway actually basically",
@@ -74,15 +75,13 @@ _FOREIGN = frozenset(
 _CHINESE = {
     "hanging": re.compile(
         r"(?:的|和|跟|与|或|或者|还是|因为|所以|但是|可是|不过|然后|而且|并且|如果|还有|就是|在|把|被|给|对|从|向|"
-        r"为了|关于|以及|我|你们|我们|他们|这|那|这些|那些|一个|两个|这个|那个|很|最|太|更|比|第|每|叫|"
+        r"为了|关于|嗯|呃|额|唔|怎么说|以及|我|你们|我们|他们|这|那|这些|那些|一个|两个|这个|那个|很|最|太|更|比|第|每|叫|"
         r"是因为|的时候|之后|以后|以前)$"
     ),
-    "leaning": re.compile(r"(?:是|有|去|到|来|会|能|可以|要|也|都|还|又|再|就|才|没|没有|不)$"),
+    "leaning": re.compile(r"(?:是|有|去|到|来|会|能|要|也|都|还|又|再|就|才|没|不)$"),
     "wanting": re.compile(
         r"(?:想|想要|需要|找|买|帮我|告诉我|提醒我|觉得|知道|喜欢|打算|记得|请)$"
     ),
-    "filler": re.compile(r"(?:嗯|呃|额|唔|那个|这个|就是说|怎么说)$"),
-    "closing": re.compile(r"(?:吗|呢|吧|么|了|啊|呀|谢谢|好的|是的|对|可以)$"),
     "opener": re.compile(r"^(?:如果|因为|虽然|要是|只要|每次|当|自从|首先)"),
 }
 _COMPLETE = re.compile(
@@ -140,20 +139,17 @@ def wording(text: str, asked: str) -> dict[str, float]:
         found |= _chinese(bare)
     elif words and _is_english(words[-12:]):
         found |= _english(words, bare, asks=text.endswith("?"))
-    found |= _numbers(words, bare)
-    question = max(found["closed"], found["which"])
-    found["answer"] = found["short"] * question
-    found["remark"] = found["clauseless"] * (1 - question)
-    found["clauseless"] *= question
-    digits = min(sum(char.isdigit() for char in text), _DIGITS)
-    found["half_number"] = found["number"] * found["numeric"] * (1 - digits / _DIGITS)
+    found["answer"] = found["short"] * max(found["closed"], found["which"])
+    if words and _is_numeral(words[-1], bare):
+        digits = min(sum(char.isdigit() for char in text), _DIGITS)
+        found["half_number"] = found["numeric"] * (1 - digits / _DIGITS)
+        found["unit"] = float(words[-1] in _MORE)
     return found
 
 
 SIGNALS = (
-    "question unmarked comma ellipsis empty short long more hanging leaning wanting filler closing "
-    "helpless opened listing clauseless remark number unit half_number answer closed which invited "
-    "numeric"
+    "question unmarked trailing empty short long more hanging leaning wanting helpless opened "
+    "listing unit half_number answer closed which invited numeric"
 ).split()
 """Their names: the last mark (a full stop where none is named); how long; the last words; the
 sentence's shape; numerals; the question before."""
@@ -161,12 +157,11 @@ sentence's shape; numerals; the question before."""
 
 def _mark(text: str) -> dict[str, float]:
     end = text[-1:]
-    ellipsis = text.endswith(("...", "…", "--", "—", "–", "-"))
+    trails = text.endswith(("...", "…", "-", "—", "–", ",", "，", "、", ";", "；", ":", "："))
     return {
         "question": float(end in ("?", "？")),
-        "ellipsis": float(ellipsis),
-        "comma": float(end in tuple(",，、;；:：")),
-        "unmarked": float(end != "" and not ellipsis and end not in tuple(".!?。！？,，、;；:：")),
+        "trailing": float(trails),
+        "unmarked": float(end != "" and not trails and end not in ".!?。！？"),
     }
 
 
@@ -184,25 +179,23 @@ def _english(words: list[str], bare: str, *, asks: bool) -> dict[str, float]:
     asks_openly = asks and words[0] in {"who", "what", "where", "which", "how"}
     # Yes, I can. No, it isn't.
     answers = words[0] in {"yes", "no", "yeah"} and words[-2:-1] and words[-2] in _PRONOUNS
-    filler = end in _LISTS["filler"] and (len(words) > 1 or end not in {"well", "so"})
+    filler = end in _LISTS["filler"] and (len(words) > 1 or end not in {"well", "so", "like"})
     parts = [part.split() for part in bare.split(",")]
     items = parts[1:]
-    verbs = _LISTS["verb"]
-    clause = any(word in verbs or word.endswith(("ed", "n't", "ing")) for word in words)
     return {
-        "hanging": float(end in _LISTS["hanging"] and len(words) > 1 and not answers),
+        "hanging": float(filler or (end in _LISTS["hanging"] and len(words) > 1 and not answers)),
         "leaning": float(
             end in _LISTS["leaning"] and len(words) > 1 and not (asks_openly or answers)
         ),
         "wanting": float(end in _LISTS["wanting"] and len(words) > 1),
-        "filler": float(filler),
-        "opened": float(words[0] in _LISTS["opener"] and (len(items) < 1 or len(items[-1]) < 2)),
+        "opened": float(
+            not asks and words[0] in _LISTS["opener"] and (len(items) < 1 or len(items[-1]) < 2)
+        ),
         "listing": float(
             bool(items)
             and all(1 <= len(item) <= 3 for item in items)
             and _LISTS["verb"].union(_PRONOUNS, _ENDINGS).isdisjoint(bare.split(",", 1)[-1].split())
         ),
-        "clauseless": float(not clause and len(words) > 1),
         "helpless": float(_lacks_verb(words)),
     }
 
@@ -221,7 +214,7 @@ def _lacks_verb(words: list[str]) -> bool:
 
 def _chinese(bare: str) -> dict[str, float]:
     if _COMPLETE.search(bare):
-        return {"closing": 1.0}
+        return {}
     found = {name: float(bool(_CHINESE[name].search(bare))) for name in _CHINESE}
     parts = re.split("[，,、]", bare)
     opened = found.pop("opener") and (len(parts) < 2 or len(parts[-1]) < 4)
@@ -229,17 +222,11 @@ def _chinese(bare: str) -> dict[str, float]:
     return found | {"opened": float(opened), "listing": float(listing)}
 
 
-def _numbers(words: list[str], bare: str) -> dict[str, float]:
-    """Whether the words end in a numeral, and in one that wants more: "twenty", "double"."""
-    if not words:
-        return {}
-    end = words[-1]
-    numeral = bool(_NUMERAL.search(end)) and end not in {"i", "a"}
-    chinese = bool(_CHINESE_NUMERAL.search(bare)) and not bare.endswith("一")
-    return {
-        "number": float(numeral or chinese or end in _NUMBERS),
-        "unit": float(end in _MORE),
-    }
+def _is_numeral(end: str, bare: str) -> bool:
+    """Whether the last word is a numeral, or a letter that is spelled."""
+    if _HAN.search(end):
+        return bool(_CHINESE_NUMERAL.search(bare)) and end != "一"
+    return end in _NUMBERS or (bool(_NUMERAL.search(end)) and end not in {"i", "a"})
 
 
 def _asked(asked: str) -> dict[str, float]:

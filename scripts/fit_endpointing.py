@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 
 SILENCES = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0)
 """Seconds after the end of speech at which a pause is looked at, while it lasts."""
-RIDGE, READOUT_RIDGE = 1.0, 300.0
+RIDGE, READOUT_RIDGE = 0.3, 300.0
 """Precision of the Gaussian prior with mean 0 of the weights, and of the readout's weights of
 standardised values: those are 256, from some hundred pauses."""
 FOLDS = 5
@@ -44,20 +44,21 @@ BLIND = 0.15
 """Weight, beside the full one, of each pause seen without its words, its sound, or its prosody."""
 MIDDLE = (0.8, 1.5)
 """The pauses inside a sentence, in seconds, that must not end a turn."""
-TARGETS = {"quick": (0.12, 0.15, 1.5), "normal": (0.035, 0.2, 3.0), "patient": (0.012, 0.3, 5.0)}
-"""Each profile's share of such pauses cut into (on the tune set), least and most silence."""
+STEEP = 1.5
+"""Shortens the median silence at as many cut-ins and the same mean (docs/endpointing.md)."""
+TARGETS = {"quick": (0.12, 0.15, 1.5), "normal": (0.045, 0.2, 2.5), "patient": (0.018, 0.3, 5.0)}
+"""Each profile's share of such pauses cut into, least and most silence."""
 PROSODY = tuple(field.name for field in fields(Prosody))
 GROUPS = {
     "Smart Turn": "complete complete_alone",
-    "last mark": "question unmarked comma ellipsis",
-    "last words": "hanging leaning wanting filler closing",
-    "shape of the sentence": "opened listing clauseless remark helpless",
-    "numerals": "number unit half_number numeric",
+    "prosody": "drop coda",
+    "the last mark": "question unmarked trailing",
+    "the last words": "hanging leaning wanting",
+    "the sentence's shape": "opened listing helpless",
+    "numerals": "unit half_number",
     "length in words": "empty short long more",
     "what was asked": "answer closed which invited numeric half_number",
-    "seconds of speech": "speech",
     "own pauses": "own",
-    "prosody": " ".join(PROSODY),
 }
 
 
@@ -71,6 +72,7 @@ class Example:
     """Whether a sentence was finished here."""
     length: float
     """Seconds of the pause; 0 where the turn was over."""
+    fold: int
     own: float
     """Smart Turn's own P(the turn is over); the pause's is the readout's."""
 
@@ -95,6 +97,8 @@ def read() -> Data:
     train = np.array([row["subset"] == "train" for row in rows])
     # A pause between two sentences sounds like an end, and is none: nothing to learn here.
     clear = np.array([row["over"] == "1" or row["sentence"] == "0" for row in rows])
+    # Further pauses whose words nobody read, for the readout alone.
+    sound = [row["kind"] == "sound" for row in rows]
     folds = np.array([int(row["turn"], 16) % FOLDS for row in rows])
     readout = _readout(layers[train & clear], over[train & clear])
     chances = _chances(layers, readout)
@@ -103,7 +107,8 @@ def read() -> Data:
         others = train & clear & (folds != fold)
         chances[held] = _chances(layers[held], _readout(layers[others], over[others]))
     made = [_example(row, chance) for row, chance in zip(rows, chances.tolist(), strict=True)]
-    sets = ([e for e, row in zip(made, rows, strict=True) if row["subset"] == name]
+    sets = ([e for e, row, bare in zip(made, rows, sound, strict=True)
+             if row["subset"] == name and not bare]
             for name in ("train", "tune", "test"))  # fmt: skip
     return Data(*sets, readout.tolist())
 
@@ -134,6 +139,7 @@ def _example(row: dict[str, str], completeness: float) -> Example:
         over=row["over"] == "1",
         sentence=row["sentence"] == "1",
         length=float(row["length"]),
+        fold=int(row["turn"], 16) % FOLDS,
         own=float(row["completeness"]),
     )
 
@@ -157,7 +163,7 @@ def fit(examples: list[Example], without: frozenset[str] = frozenset()) -> Model
     counted = np.array(counts) / len(SILENCES)
     weights = _newton(np.array(inputs), np.array(targets), counted, RIDGE)
     rounded = [round(float(weight), 3) for weight in weights]
-    return Model(rounded[-1], dict(zip(names, rounded[:-1], strict=True)))
+    return Model(rounded[-1], STEEP, dict(zip(names, rounded[:-1], strict=True)))
 
 
 def _views(pause: Pause) -> list[tuple[Pause, float]]:
@@ -192,6 +198,8 @@ def _newton(inputs: Floats, targets: Floats, counts: Floats, ridge: float) -> Fl
 class Figures:
     log_loss: float
     """Mean over pauses and the silences in them."""
+    in_order: float
+    """Share of pairs of a finished turn and a pause inside a sentence that are told apart."""
     cut_in: float
     """Share of pauses of MIDDLE seconds inside a sentence that are cut into."""
     cut_in_between: float
@@ -206,11 +214,10 @@ def evidence(examples: list[Example], model: Model) -> Floats:
     return np.array([log_odds(example.pause, model) for example in examples])
 
 
-def needed(known: Floats, model: Model, profile: Profile) -> Floats:
-    """Seconds of silence for each log odds in `known`."""
+def needed(known: Floats, silence: float | Floats, profile: Profile) -> Floats:
+    """Seconds of silence for each log odds in `known`, of models with the weight `silence`."""
     wanted = math.log(profile.sure / (1 - profile.sure))
-    seconds = np.exp((wanted - known) / model.silence)
-    return np.clip(seconds, profile.least, profile.most)
+    return np.clip(np.exp(STEEP * (wanted - known) / silence), profile.least, profile.most)
 
 
 def cut_in(seconds: Floats) -> float:
@@ -223,10 +230,12 @@ def judge(examples: list[Example], model: Model, profile: Profile) -> Figures:
     over = np.array([example.over for example in examples])
     sentence = np.array([example.sentence for example in examples])
     known = evidence(examples, model)
-    seconds = needed(known, model, profile)
+    seconds = needed(known, model.silence, profile)
+    inside = ~over & ~sentence
     return Figures(
         log_loss=_log_loss(examples, known, model),
-        cut_in=cut_in(seconds[~over & ~sentence]),
+        in_order=float((known[over][:, None] > known[inside]).mean()),
+        cut_in=cut_in(seconds[inside]),
         cut_in_between=cut_in(seconds[~over & sentence]),
         median=float(np.median(seconds[over])),
         p95=float(np.percentile(seconds[over], 95)),
@@ -243,14 +252,25 @@ def _log_loss(examples: list[Example], known: Floats, model: Model) -> float:
     return float(np.mean(losses))
 
 
-def tuned(examples: list[Example], model: Model) -> dict[str, Profile]:
-    """For each profile the least `sure` that keeps its share of cut-ins on `examples`."""
-    inside = [example for example in examples if not example.over and not example.sentence]
-    known, found = evidence(inside, model), {}
+def tuned(data: Data, model: Model, without: frozenset[str] = frozenset()) -> dict[str, Profile]:
+    """For each profile the least `sure` that keeps its share of cut-ins into pauses that were
+    not fitted on: the tune set's, and the training set's by models without those sentences."""
+    judged = [(data.tune, model)]
+    for fold in range(FOLDS):
+        others = [example for example in data.train if example.fold != fold]
+        held = [example for example in data.train if example.fold == fold]
+        judged.append((held, fit(others, without)))
+    known, silence = [], []
+    for examples, judge_of in judged:
+        inside = [example for example in examples if not example.over and not example.sentence]
+        known.append(evidence(inside, judge_of))
+        silence.append(np.full(len(inside), judge_of.silence))
+    odds, slopes = np.concatenate(known), np.concatenate(silence)
+    found = {}
     for name, (share, least, most) in TARGETS.items():
         steps = (Profile(step / 1000, least, most) for step in range(300, 1000))
         found[name] = next(
-            profile for profile in steps if cut_in(needed(known, model, profile)) <= share
+            profile for profile in steps if cut_in(needed(odds, slopes, profile)) <= share
         )
     return found
 
@@ -258,7 +278,7 @@ def tuned(examples: list[Example], model: Model) -> dict[str, Profile]:
 def fitted(data: Data) -> Model:
     """What assistant/endpointing.json must hold."""
     model = fit(data.train)
-    return Model(model.silence, model.weights, tuned(data.tune, model))
+    return Model(model.silence, model.steep, model.weights, tuned(data, model))
 
 
 # --- the report ---------------------------------------------------------------------------
@@ -266,7 +286,7 @@ def fitted(data: Data) -> Model:
 
 def worth(data: Data) -> Table:
     """With and without each signal, at the `normal` profile tuned for each."""
-    table = Table("signals", "log loss", "cut-ins", "between", "median s", "p95 s",
+    table = Table("signals", "log loss", "in order", "cut-ins", "between", "median s", "p95 s",
                   title=f"test set, {len(data.test)} pauses")  # fmt: skip
     _row(table, "all", data, frozenset())
     for name, names in GROUPS.items():
@@ -285,11 +305,11 @@ def _own(examples: list[Example]) -> list[Example]:
 
 def _row(table: Table, name: str, data: Data, without: frozenset[str]) -> None:
     model = fit(data.train, without)
-    table.add_row(name, *_cells(judge(data.test, model, tuned(data.tune, model)["normal"])))
+    table.add_row(name, *_cells(judge(data.test, model, tuned(data, model, without)["normal"])))
 
 
 def profiles(data: Data, model: Model) -> Table:
-    table = Table("profile", "log loss", "cut-ins", "between", "median s", "p95 s")
+    table = Table("profile", "log loss", "in order", "cut-ins", "between", "median s", "p95 s")
     for name, profile in model.profiles.items():
         table.add_row(f"{name}, sure {profile.sure}", *_cells(judge(data.test, model, profile)))
     return table
@@ -298,6 +318,7 @@ def profiles(data: Data, model: Model) -> Table:
 def _cells(figures: Figures) -> list[str]:
     return [
         f"{figures.log_loss:.3f}",
+        f"{100 * figures.in_order:.1f} %",
         f"{100 * figures.cut_in:.1f} %",
         f"{100 * figures.cut_in_between:.1f} %",
         f"{figures.median:.2f}",

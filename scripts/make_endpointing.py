@@ -30,8 +30,9 @@ from rich.progress import track
 
 from assistant.metrics import clock
 from assistant.models import locate
+from rough import faded, roughened, silent
 from speech.asr import WhisperRecognizer
-from speech.audio import Resampler, to_float, to_pcm16, ulaw_decode, ulaw_encode
+from speech.audio import Resampler, to_float
 from speech.endpoint import SmartTurn
 from speech.interfaces import FRAME, RATE, Audio, SpeechError, Synthesizer
 from speech.prosody import WINDOW, Prosody, prosody
@@ -114,10 +115,7 @@ class Row:
     own: str
     """The caller's latest pauses in seconds, blanks between."""
     drop: float
-    softer: float
-    rougher: float
     coda: float
-    breath: float
 
 
 def turns() -> Iterator[Turn]:
@@ -210,57 +208,6 @@ def speak(turn: Turn) -> tuple[Audio, list[tuple[int, float]]]:
     return audio, ends
 
 
-def _faded(audio: Audio) -> Audio:
-    """With 10 ms of fade at both ends, as a cut inside a word's neighbour would click."""
-    ramp = np.linspace(0, 1, RATE // 100, dtype=np.float32)
-    audio = audio.copy()
-    audio[: len(ramp)] *= ramp
-    audio[-len(ramp) :] *= ramp[::-1]
-    return audio
-
-
-def _silence(seconds: float) -> Audio:
-    return np.zeros(int(seconds * RATE), np.float32)
-
-
-def roughened(audio: Audio, random: np.random.Generator) -> Audio:
-    """As a microphone or a telephone gives it: a room, noise, another level, G.711."""
-    if random.random() < 0.3:
-        audio = _in_room(audio, random)
-    peak = float(np.abs(audio).max(initial=1e-6))
-    audio = audio * np.float32(10 ** (random.uniform(-24, -1) / 20) / peak)
-    if random.random() < 0.7:
-        audio = audio + _noise(audio, random)
-    if random.random() < 0.25:
-        down, up = Resampler(RATE, 8000), Resampler(8000, RATE)
-        narrow = to_pcm16(np.concatenate([down.push(audio), down.flush()]))
-        wide = to_float(ulaw_decode(ulaw_encode(narrow)))
-        audio = np.concatenate([up.push(wide), up.flush()])
-    return np.clip(audio, -1, 1).astype(np.float32)
-
-
-def _in_room(audio: Audio, random: np.random.Generator) -> Audio:
-    """Decaying noise as the room's response, 0.15 to 0.35 s to -60 dB."""
-    decay = random.uniform(0.15, 0.35)
-    times = np.arange(int(decay * RATE)) / RATE
-    response = random.normal(0, 1, len(times)) * 10 ** (-3 * times / decay)
-    response *= random.uniform(0.1, 0.4) / np.sqrt(np.square(response).sum())
-    response[0] = 1
-    size = 2 ** int(np.ceil(np.log2(len(audio) + len(response))))
-    wet = np.fft.irfft(np.fft.rfft(audio, size) * np.fft.rfft(response, size), size)
-    return wet[: len(audio)].astype(np.float32)
-
-
-def _noise(audio: Audio, random: np.random.Generator) -> Audio:
-    """White to brown, 12 to 40 dB under the speech."""
-    spectrum = np.fft.rfft(random.normal(0, 1, len(audio)))
-    spectrum /= np.maximum(np.arange(len(spectrum)), 20) ** random.uniform(0, 1)
-    noise = np.fft.irfft(spectrum, len(audio))
-    loud = np.sqrt(np.square(audio[np.abs(audio) > 0.02 * np.abs(audio).max()]).mean())
-    noise *= loud * 10 ** (-random.uniform(12, 40) / 20) / (noise.std() + 1e-12)
-    return noise.astype(np.float32)
-
-
 # --- signals ------------------------------------------------------------------------------
 
 
@@ -333,13 +280,13 @@ def _until(
     at: int, turn: Turn, speech: Audio, ends: list[tuple[int, float]], lengths: dict[int, float]
 ) -> Audio:
     """The turn's audio up to `at` characters with its earlier pauses, and a second of silence."""
-    pieces, start = [_silence(0.3)], 0
+    pieces, start = [silent(0.3)], 0
     for stop in sorted({at, *(pause for pause in lengths if pause < at)}):
         end = len(speech) if stop == len(turn.text) else round(_second(stop, ends) * RATE)
         if end > start + RATE // 20:
-            pieces += [_faded(speech[start:end]), _silence(lengths.get(stop, 1.0))]
+            pieces += [faded(speech[start:end]), silent(lengths.get(stop, 1.0))]
             start = end
-    pieces[-1] = _silence(1.0)
+    pieces[-1] = silent(1.0)
     return np.concatenate(pieces)
 
 
@@ -384,12 +331,30 @@ def _signals(
 # --- the table ----------------------------------------------------------------------------
 
 
-def _made(turn: Turn, key: Path) -> list[Row]:
-    """The turn's rows, made now or before, and kept in files of the name `key`."""
+def _made(turn: Turn, work: Path) -> list[Row]:
+    """The turn's rows, made now or before, and kept in `work`."""
+    key = _key(turn, work)
     made = _kept(key.with_suffix(".rows.json"), lambda: rows(turn, *_speech(turn, key)))
     if turn.subset == "train":
-        made += _kept(key.with_suffix(".sounds.json"), lambda: sounds(turn, *_speech(turn, key)))
+        for speaker in (turn, _again(turn)):
+            made += _sounds(speaker, _key(speaker, work))
     return made
+
+
+def _sounds(turn: Turn, key: Path) -> list[Row]:
+    return _kept(key.with_suffix(".sounds.json"), lambda: sounds(turn, *_speech(turn, key)))
+
+
+def _again(turn: Turn) -> Turn:
+    """The same, said by somebody else at another speed."""
+    random = _seed(f"{turn.text} again")
+    others = [voice for voice in VOICES[turn.subset, turn.language].split() if voice != turn.voice]
+    speed = round(float(random.uniform(0.8, 1.25)), 2)
+    return replace(turn, voice=str(random.choice(others)), speed=speed)
+
+
+def _key(turn: Turn, work: Path) -> Path:
+    return work / f"{zlib.crc32(repr(turn).encode()):08x}"
 
 
 def _kept(path: Path, make: Callable[[], Iterator[Row]]) -> list[Row]:
@@ -429,13 +394,13 @@ def main(now: Callable[[], float] = clock) -> None:
     stop, table, missing = now() + 60 * arguments.minutes, [], 0
     # In the order of their hashes, so that a part of the work is a fair sample of all of it.
     for turn in track(sorted(turns(), key=lambda turn: zlib.crc32(turn.text.encode()))):
-        key = arguments.work / f"{zlib.crc32(repr(turn).encode()):08x}"
+        last = _again(turn) if turn.subset == "train" else turn
         done = "sounds" if turn.subset == "train" else "rows"
-        if now() > stop and not key.with_suffix(f".{done}.json").exists():
+        if now() > stop and not _key(last, arguments.work).with_suffix(f".{done}.json").exists():
             missing += 1
             continue
         try:
-            table += _made(turn, key)
+            table += _made(turn, arguments.work)
         except SpeechError as error:
             print(f"left out, {error}: {turn.text}")
     write(table)

@@ -65,7 +65,7 @@ class SmartTurn:
             msg = f"expected audio of shape (n,) with n > 0, got {audio.shape}"
             raise SpeechError(msg)
         output, *inner = self._session.run(None, {"input_features": features(audio)[None]})
-        return float(output[0, 0]), inner[0].reshape(-1) if inner else None
+        return float(output[0, 0]), inner[0].reshape(-1) if self._known else None
 
 
 def completeness(layer: Audio) -> float:

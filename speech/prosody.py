@@ -1,5 +1,4 @@
-"""How the voice ends: lower, softer, rougher, trailing off at the end of a turn, and level and
-clear in the middle of a sentence.
+"""How the voice ends: low and drawn out at the end of a turn, level and clipped inside a sentence.
 
 Pitch is the peak of the normalised autocorrelation, divided by that of the window (Boersma 1993,
 "Accurate short-term analysis of the fundamental frequency"), from 70 to 400 Hz. That the end of
@@ -45,14 +44,8 @@ class Prosody:
 
     drop: float = 0.0
     """Semitones by which the lowest pitch of the last 120 ms of voice lies under the median."""
-    softer: float = 0.0
-    """Decibels by which the last syllable's peak lies under the median of the peaks."""
-    rougher: float = 0.0
-    """How much less periodic the last 80 ms of voice are than all of it, about [-0.3, 0.3]."""
     coda: float = 0.0
     """Seconds from the last syllable's peak to the end of sound."""
-    breath: float = 0.0
-    """Seconds from the last voice to the end of sound."""
 
 
 def prosody(audio: Audio) -> Prosody:
@@ -75,13 +68,10 @@ def prosody(audio: Audio) -> Prosody:
     smooth = np.convolve(np.pad(level, 2, "edge"), np.full(5, 0.2), "valid")
     peaks = _peaks(smooth, loud + _AUDIBLE_DB - _SYLLABLE_DB)
     last = int(peaks[-1]) if peaks.size else end
-    tune, clear = semitones[voiced], strength[voiced]
+    tune = semitones[voiced]
     return Prosody(
         drop=float(np.median(tune) - tune[-12:].min()),
-        softer=float(np.median(smooth[peaks]) - smooth[last]) if peaks.size else 0.0,
-        rougher=float(clear.mean() - clear[-8:].mean()),
         coda=max(0, end - last) * _HOP / RATE,
-        breath=max(0, end - int(voiced[-1])) * _HOP / RATE,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from speech.endpoint import features
+from speech.endpoint import completeness, features
 from speech.features import log_mel
 
 if TYPE_CHECKING:
@@ -54,3 +54,11 @@ def test_log_mel_peaks_where_the_tone_is() -> None:
 @pytest.mark.parametrize("samples", [400, 4_801, 16_000])
 def test_log_mel_has_a_frame_every_ten_ms(samples: int) -> None:
     assert log_mel(chirp(samples)).shape == (80, samples // 160)
+
+
+def test_the_readout_has_a_weight_for_each_value_of_the_layer() -> None:
+    chances = {completeness(row) for row in np.eye(256, dtype=np.float32)}
+    assert len(chances) > 200
+    assert all(0 < chance < 1 for chance in chances)
+    with pytest.raises(ValueError, match="255"):
+        completeness(np.zeros(255, np.float32))

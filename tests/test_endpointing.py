@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,25 +21,16 @@ from assistant.endpointing import (
     shipped,
     silence_needed,
 )
-from scripts.fit_endpointing import WEIGHTS, fitted
+from scripts.fit_endpointing import READOUT, WEIGHTS, fitted, read
 from speech.prosody import Prosody
 
 NORMAL = profile("normal")
-LEVEL = Prosody(drop=1.0, softer=-1.0, rougher=0.0, coda=0.05, breath=0.0)
-"""How a voice sounds in the middle of a sentence."""
-FALLEN = Prosody(drop=6.0, softer=6.0, rougher=0.12, coda=0.25, breath=0.12)
-"""And at its end."""
+LEVEL, FALLEN = Prosody(drop=1.0, coda=0.05), Prosody(drop=6.0, coda=0.25)
+"""How a voice sounds in the middle of a sentence, and at its end."""
 
 chances = st.none() | st.floats(0, 1)
 seconds = st.floats(0, 120)
-shapes = st.none() | st.builds(
-    Prosody,
-    drop=st.floats(-20, 20),
-    softer=st.floats(-40, 40),
-    rougher=st.floats(-1, 1),
-    coda=st.floats(0, 3),
-    breath=st.floats(0, 3),
-)
+shapes = st.none() | st.builds(Prosody, drop=st.floats(-20, 20), coda=st.floats(0, 3))
 pauses = st.builds(
     Pause,
     completeness=chances,
@@ -91,13 +84,15 @@ def test_an_unfinished_one_is_waited_for(pause: Pause) -> None:
 
 def test_a_story_that_was_asked_for_gets_more_patience_than_a_yes() -> None:
     told = "We lived above a bakery."
-    story = silence_needed(finished(told, "Tell me about your childhood."), NORMAL)
-    assert story > silence_needed(finished(told, "Did you live in town?"), NORMAL)
+    needs = replace(NORMAL, least=0.0)
+    story = silence_needed(finished(told, "Tell me about your childhood."), needs)
+    assert story > 2 * silence_needed(finished(told, "Did you live in town?"), needs)
 
 
 def test_words_that_want_more_outweigh_a_sound_that_does_not() -> None:
     whole, hanging = finished("I went to the shop."), finished("I went to the shop and the")
-    assert silence_needed(hanging, NORMAL) > 1.5 * silence_needed(whole, NORMAL)
+    needs = replace(NORMAL, least=0.0)
+    assert silence_needed(hanging, needs) > 3 * silence_needed(whole, needs)
 
 
 def test_a_slow_caller_is_given_longer() -> None:
@@ -135,11 +130,11 @@ def test_the_longer_the_silence_the_surer_the_end(pause: Pause, silences: list[f
 
 
 @given(pauses)
-def test_the_silence_needed_is_where_the_probability_reaches_what_is_wanted(pause: Pause) -> None:
-    needs = Profile(NORMAL.sure, 0.0, 1e9)
-    wait = silence_needed(pause, needs)
-    if 0.05 < wait < 1e3:
-        assert probability(pause, wait) == pytest.approx(needs.sure, abs=1e-6)
+def test_a_second_is_enough_where_a_second_makes_it_sure(pause: Pause) -> None:
+    needs = Profile(probability(pause, 1.0), 0.0, 60.0)
+    assert silence_needed(pause, needs) == pytest.approx(1.0)
+    surer = replace(needs, sure=(1 + needs.sure) / 2)
+    assert silence_needed(pause, surer) > 1.0
 
 
 @pytest.mark.parametrize("known", ["completeness", "text", "prosody", "nothing"])
@@ -161,4 +156,16 @@ def test_odd_texts_are_answered(text: str) -> None:
 
 
 def test_the_shipped_weights_are_what_the_script_makes_of_the_shipped_table() -> None:
-    assert msgspec.json.decode(WEIGHTS.read_bytes(), type=Model) == fitted()
+    """But for the last digit, which is the processor's and not the table's."""
+    data = read()
+    np.testing.assert_allclose(json.loads(READOUT.read_text()), data.readout, atol=2e-4)
+    held, made = msgspec.json.decode(WEIGHTS.read_bytes(), type=Model), fitted(data)
+    assert held.profiles.keys() == made.profiles.keys() == {"quick", "normal", "patient"}
+    assert held.weights.keys() == made.weights.keys()
+    names = list(made.weights)
+    found, wanted = ([m.silence, *(m.weights[name] for name in names)] for m in (held, made))
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+    for name, needs in made.profiles.items():
+        assert held.profiles[name].sure == pytest.approx(needs.sure, abs=2e-3)
+        assert held.profiles[name].least == needs.least
+        assert held.profiles[name].most == needs.most

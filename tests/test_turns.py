@@ -94,7 +94,7 @@ def test_profiles_wait_differently() -> None:
 
 
 def test_going_on_reopens_the_turn_and_drops_the_speculation() -> None:
-    manager = TurnManager(POLICY)
+    manager = TurnManager(t.Policy(profile="patient"))
     play(manager, *said("I went to school."))
     assert play(manager, (1.23, t.SpeechStarted(0.1))) == [t.DropReply(1)]
     assert manager.state is State.CALLER
@@ -372,7 +372,7 @@ def test_response_create_is_refused_while_one_is_live_and_waits_for_the_caller()
 
 
 def test_response_create_during_a_turn_is_answered_with_it() -> None:
-    manager = TurnManager(POLICY)
+    manager = TurnManager(t.Policy(profile="patient"))
     text = "I was born in Bern."
     commands = play(manager, *said(text), (1.23, t.ReplyRequested("a")), (9.0, None))
     expected = [t.DropReply(1), t.CommitTurn(1, text), t.StartReply(2, request="a")]

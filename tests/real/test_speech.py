@@ -20,7 +20,7 @@ from speech.segmenter import Segmenter, SpeechPaused, SpeechStarted
 from speech.tts import measure
 from speech.tts.kokoro import KokoroSynthesizer
 from speech.tts.piper import PiperSynthesizer
-from speech.tts.shape import word_ends
+from speech.tts.shape import with_output, word_ends
 from speech.tts.text import sentences, spoken_words
 from speech.vad import SileroVad
 
@@ -160,17 +160,26 @@ def test_vad_finds_the_speech_between_silence_and_noise() -> None:
 
 def test_smart_turn_tells_the_finished_from_the_cut_off() -> None:
     turn = SmartTurn(locate("smart-turn"))
-    pause = noise(0.2, 0.0003)
 
     def score(text: str) -> float:
-        # Without the falling end that a synthesiser gives to every text.
-        return turn.completeness(np.concatenate([spoken(piper(), text), pause]))
+        # Up to the end of speech: a synthesiser's piece has 0.12 s of silence behind it.
+        return turn.completeness(spoken(piper(), text)[: -RATE // 10])
 
     whole = [score(complete) for complete, _ in CUT_OFF]
     cut = [score(incomplete + ", um,") for _, incomplete in CUT_OFF]
     assert np.mean(whole) > np.mean(cut) + 0.2
     with pytest.raises(SpeechError, match=r"got \(0,\)"):
         turn.completeness(np.zeros(0, np.float32))
+
+
+def test_a_smart_turn_that_the_readout_was_not_fitted_on_answers_for_itself(tmp_path: Path) -> None:
+    audio = spoken(piper(), "Where is the station?")[: -RATE // 10]
+    own, layer = SmartTurn(locate("smart-turn")).layers(audio)
+    assert layer is not None
+    (tmp_path / "other.onnx").write_bytes(with_output(locate("smart-turn").read_bytes(), "gelu_7"))
+    other = SmartTurn(tmp_path / "other.onnx")
+    assert other.layers(audio) == (pytest.approx(own, abs=1e-6), None)
+    assert other.completeness(audio) == pytest.approx(own, abs=1e-6)
 
 
 def check_marks(text: str, speeches: list[Speech]) -> None:
