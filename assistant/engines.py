@@ -49,6 +49,7 @@ ENGINES = {
     },
     "llm": {
         "llamacpp": "llm.llamacpp:LlamaCppEngine",
+        "transformers": "llm.transformers:TransformersEngine",
         "openai": "llm.openai:OpenAIEngine",
     },
 }
@@ -168,7 +169,8 @@ def load_language_model(config: Config) -> Engine:
             slots=slots,
             context=settings.context,
             threads=settings.threads,
-            name=path.stem,
+            # A directory's name may hold dots; one in the hub's cache is named by its commit.
+            name=path.stem if path.is_file() else Path(settings.model).name,
         )
     return engine
 
