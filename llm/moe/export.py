@@ -57,8 +57,10 @@ def export(
         raise ValueError(f"expected a power of two as the number of experts, got {experts}")
     config = moe_config(dense.config, experts, neurons, len(cuts[0].shared), top_k)
     blocks = [
-        _cut_block(layer.mlp, *parts)
-        for layer, *parts in zip(dense.model.layers, cuts, routers, inputs, strict=True)
+        _cut_block(layer.mlp, made, router, hidden)
+        for layer, made, router, hidden in zip(
+            dense.model.layers, cuts, routers, inputs, strict=True
+        )
     ]
     model = assemble(dense, config, blocks)
     model.save_pretrained(directory)
@@ -97,7 +99,7 @@ def assemble(
     state["lm_head.weight"] = dense.get_output_embeddings().weight
     for number, block in enumerate(blocks):
         state |= {f"model.layers.{number}.mlp.{name}": tensor for name, tensor in block.items()}
-    model = Qwen2MoeForCausalLM(config).to(dense.dtype).eval()
+    model: Qwen2MoeForCausalLM = Qwen2MoeForCausalLM(config).to(dense.dtype).eval()
     with torch.no_grad():
         model.load_state_dict(state)
     model.generation_config = dense.generation_config

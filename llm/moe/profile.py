@@ -46,7 +46,9 @@ def strengths(block: Any, hidden: Tensor) -> Tensor:
         gate, up, down = (
             part.weight.float() for part in (block.gate_proj, block.up_proj, block.down_proj)
         )
-        return (silu(linear(hidden, gate)) * linear(hidden, up)).abs() * down.norm(dim=0)
+        inner: Tensor = silu(linear(hidden, gate)) * linear(hidden, up)
+        lengths: Tensor = down.norm(dim=0)
+        return inner.abs() * lengths
 
 
 def marks(strength: Tensor, count: int) -> Tensor:
