@@ -3,7 +3,15 @@
 A step reads one chunk of one prompt, then decodes one token of every reply that has been read:
 replies whose caches are plain keys and values in one pass over the weights, others one after the
 other. Prompts of replies are read before those that are only read ahead; these wait until every
-reply has its beginning, because someone waits for that.
+reply has its beginning, because someone waits for that. The beginnings of the latest calls are
+kept, so that only the first call with given instructions reads them.
+
+Tokens/s of all calls together, on one thread of a busy machine, float32, random weights:
+
+    model                                   one call   four by turns   four in one pass
+    Qwen3-MoE, 64 wide, 2 layers                 678             645               1852
+    Qwen3-MoE, 512 wide, 12 layers                42              43              65-79
+    Qwen2 (dense), 1024 wide, 12 layers         9-11            9-10              18-25
 """
 
 from __future__ import annotations
@@ -24,6 +32,10 @@ from llm.streaming import Receive
 
 _HURRY = 12
 """Tokens at the beginning of a reply that someone waits for: its first clause."""
+
+_BEGINNINGS = 4
+_BEGINNING = 512
+"""Tokens kept of a call that is over: its instructions."""
 
 Choose = Callable[[torch.Tensor], int]
 """The next token from logits, [vocabulary]."""
@@ -75,6 +87,7 @@ class Batcher:
         self._threads = threads
         self._new: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._jobs: list[Job] = []
+        self._beginnings: list[Track] = []
         self._stack: Stack | None = None
         self._thread = threading.Thread(target=self._run, name="llm-batch", daemon=True)
         self._thread.start()
@@ -86,11 +99,18 @@ class Batcher:
         if job.error is not None:
             raise job.error
 
+    def remember(self, track: Track) -> None:
+        """Keep the beginning of a call that is over, for those that begin alike."""
+        with torch.inference_mode():
+            made = track.beginning(_BEGINNING)
+        others = [kept for kept in self._beginnings if kept.tokens != made.tokens]
+        self._beginnings = [*others, made][-_BEGINNINGS:]
+
     def close(self) -> None:
         """Stop all jobs, and let go of the model. Blocks for up to a step."""
         self._new.put(None)
         self._thread.join()
-        self._model = None
+        self._model, self._beginnings = None, []
 
     def _run(self) -> None:
         give_way()
@@ -110,12 +130,19 @@ class Batcher:
                 return False
             self._jobs.append(job)
             try:
-                job.cached = job.track.rewind(job.prompt)
+                job.cached = self._rewound(job)
             except Exception as error:  # noqa: BLE001  # handed to the thread that waits for the job
                 job.track.clear()
                 self._end([job], error)
             job.unread = job.prompt[job.cached :]
         return True
+
+    def _rewound(self, job: Job) -> int:
+        """Make what was read before of use to the job; how many tokens of its prompt that is."""
+        for kept in self._beginnings:
+            if kept.reach(job.prompt) > job.track.reach(job.prompt):
+                job.track.follow(kept)
+        return job.track.rewind(job.prompt)
 
     def _step(self) -> None:
         waiting = [job for job in self._jobs if job.reading or not job.limit]

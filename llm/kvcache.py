@@ -47,13 +47,45 @@ class Track:
             type(layer) is DynamicLayer for layer in self.cache.layers
         )
 
-    def rewind(self, prompt: Sequence[int]) -> int:
-        """Go back to where reading `prompt` can go on, its last token being unread; the tokens
-        kept."""
+    def reach(self, prompt: Sequence[int]) -> int:
+        """How many tokens of `prompt`, its last one being unread, the cache could be kept for."""
         shared = sum(1 for _ in takewhile(_same, zip(self.tokens, prompt[:-1], strict=False)))
-        if shared < len(self.tokens):
-            self._return_to(shared)
-        return len(self.tokens)
+        if shared == len(self.tokens) or self._all_can_be_cut:
+            return shared
+        positions = [kept.position for kept in self._copies if kept.position <= shared]
+        return max(positions, default=0)
+
+    def rewind(self, prompt: Sequence[int]) -> int:
+        """Go back to where reading `prompt` can go on; the tokens kept."""
+        position = self.reach(prompt)
+        if position < len(self.tokens):
+            self._return_to(position)
+        return position
+
+    def follow(self, other: Track) -> None:
+        """Have read what `other` has. Keys and values are shared: nothing is written into them,
+        reading on makes new ones."""
+        self.clear()
+        if other.cache is None:
+            return
+        self.tokens, self._copies = list(other.tokens), list(other._copies)
+        self.cache = copy.copy(other.cache)
+        self.cache.layers = [
+            copy.copy(layer) if _can_be_cut(layer) else copy.deepcopy(layer)
+            for layer in other.cache.layers
+        ]
+        if hasattr(other.cache, "linear_cache"):
+            self.cache.linear_cache = list(other.cache.linear_cache)
+
+    def beginning(self, limit: int) -> Track:
+        """At most the first `limit` tokens, in memory of their own."""
+        made = Track()
+        made.follow(self)
+        made.rewind([*self.tokens[:limit], -1])
+        for layer in made.cache.layers if made.cache else ():
+            if _can_be_cut(layer) and layer.is_initialized:
+                layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
+        return made
 
     def feed(self, model: Any, tokens: Sequence[int]) -> torch.Tensor:
         """Read `tokens`; the logits, [vocabulary], behind the last one.
@@ -79,7 +111,7 @@ class Track:
 
     def copy_state(self) -> None:
         """Make this a point to come back to, where the cache cannot be cut."""
-        if self.cache is None or self._can_be_cut:
+        if self.cache is None or self._all_can_be_cut:
             return
         layers = {
             number: copy.deepcopy(layer)
@@ -94,33 +126,27 @@ class Track:
     def clear(self) -> None:
         self.tokens, self.cache, self._copies = [], None, []
 
-    def _return_to(self, shared: int) -> None:
-        if not self._can_be_cut:
-            shared = self._restore(shared)
-        if not shared:
+    def _return_to(self, position: int) -> None:
+        """Only to where `reach` says."""
+        if not position:
             self.clear()
             return
+        if not self._all_can_be_cut:
+            self._copies = [kept for kept in self._copies if kept.position <= position]
+            last = self._copies[-1]
+            for number, layer in last.layers.items():
+                self.cache.layers[number] = copy.deepcopy(layer)
+            if last.linear:
+                self.cache.linear_cache = list(last.linear)
         for layer in self.cache.layers:
             if _can_be_cut(layer):
-                layer.crop(shared - len(self.tokens))
-        del self.tokens[shared:]
+                layer.crop(position - len(self.tokens))
+        del self.tokens[position:]
 
     @property
-    def _can_be_cut(self) -> bool:
+    def _all_can_be_cut(self) -> bool:
         linear = getattr(self.cache, "linear_cache", [])
         return not linear and all(map(_can_be_cut, self.cache.layers))
-
-    def _restore(self, shared: int) -> int:
-        """Put back the latest states from within the first `shared` tokens; behind how many."""
-        self._copies = [kept for kept in self._copies if kept.position <= shared]
-        if not self._copies:
-            return 0
-        last = self._copies[-1]
-        for number, layer in last.layers.items():
-            self.cache.layers[number] = copy.deepcopy(layer)
-        if last.linear:
-            self.cache.linear_cache = list(last.linear)
-        return last.position
 
 
 class Stack:

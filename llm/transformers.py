@@ -87,7 +87,8 @@ class TransformersEngine:
         if torch.accelerator.is_available():
             torch.accelerator.empty_cache()
 
-    def release(self) -> None:
+    async def release(self, track: Track) -> None:
+        await asyncio.to_thread(self._batcher.remember, track)
         self._free += 1
 
     def stream(self, work: Work) -> BlockingStream:
@@ -141,9 +142,9 @@ class TransformersModel:
     async def close(self) -> None:
         if self._stream is not None:
             await self._stream.stop()
-        if self._track is not None:
-            self._track = None
-            self._engine.release()
+        track, self._track = self._track, None
+        if track is not None:
+            await self._engine.release(track)
 
     def _own_track(self) -> Track:
         if self._track is None:

@@ -170,6 +170,22 @@ async def test_calls_together_say_what_they_say_alone(
     assert widest == batch
 
 
+@pytest.mark.parametrize("kind", ["mixtral", "gpt-oss", "minimax", "lfm2-moe"])
+async def test_new_calls_find_the_instructions_read(saved: dict[str, Path], kind: str) -> None:
+    prompts = [ask("the fox"), ask("a lazy dog and a quick user talk")]
+    async with running(saved[kind]) as engine:
+        first = engine.open()
+        await first.prefill(ask(""))
+        await first.close()
+        models = [engine.open() for _ in prompts]
+        answers = await asyncio.gather(*map(answer, models, prompts))
+    for (text, _, finished), prompt in zip(answers, prompts, strict=True):
+        expected, _ = reference(saved[kind], prompt, 12)
+        assert _complete(text) == _complete(expected)
+        instructions = reference(saved[kind], Prompt((SYSTEM,)), 0)[1] - 4
+        assert finished.cached_tokens >= instructions
+
+
 async def test_closing_a_reply_stops_it_and_the_next_is_right(saved: dict[str, Path]) -> None:
     path = saved["olmoe"]
     async with running(path, slots=1) as engine:
