@@ -93,11 +93,13 @@ class Batcher:
         self._thread.start()
 
     def run(self, job: Job) -> None:
-        """Do `job` beside the others; blocks until it is over. Raises what the model raised."""
+        """Do `job` beside the others; blocks until it is over. Raises LanguageModelError."""
         self._new.put(job)
         job.over.wait()
-        if job.error is not None:
+        if isinstance(job.error, LanguageModelError):
             raise job.error
+        if job.error is not None:
+            raise LanguageModelError(f"the language model failed: {job.error}") from job.error
 
     def remember(self, track: Track) -> None:
         """Keep the beginning of a call that is over, for those that begin alike."""

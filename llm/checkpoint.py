@@ -30,11 +30,11 @@ class Checkpoint:
         """Blocking. Raises LanguageModelError."""
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         self.device = _device()
+        # Without the second one a repository with code of its own has a question asked on stdin.
+        local = {"local_files_only": True, "trust_remote_code": False}
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                path, dtype="auto", local_files_only=True
-            )
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(path, **local)
+            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto", **local)
         except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise LanguageModelError(

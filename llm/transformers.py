@@ -88,8 +88,10 @@ class TransformersEngine:
             torch.accelerator.empty_cache()
 
     async def release(self, track: Track) -> None:
-        await asyncio.to_thread(self._batcher.remember, track)
-        self._free += 1
+        try:
+            await asyncio.to_thread(self._batcher.remember, track)
+        finally:
+            self._free += 1
 
     def stream(self, work: Work) -> BlockingStream:
         return BlockingStream(self._executor, work)
@@ -142,6 +144,7 @@ class TransformersModel:
     async def close(self) -> None:
         if self._stream is not None:
             await self._stream.stop()
+            self._stream = None
         track, self._track = self._track, None
         if track is not None:
             await self._engine.release(track)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from assistant.config import Config, LlmConfig
+from assistant.engines import load_language_model
 from llm.interfaces import (
     Finished,
     LanguageModelError,
@@ -301,6 +305,39 @@ async def test_a_failing_model_ends_the_reply_and_not_the_engine(saved: dict[str
         handle.remove()
         text, _, _ = await answer(model, ask("the fox"))
         assert _complete(text) == _complete(reference(saved["olmoe"], ask("the fox"), 12)[0])
+
+
+async def test_closing_the_engine_ends_what_runs(saved: dict[str, Path]) -> None:
+    engine = await asyncio.to_thread(TransformersEngine, saved["olmoe"], threads=1)
+    parts = engine.open().reply(ask("the fox"), Sampling(0.0, 1500))
+    await anext(parts)
+    await engine.aclose()
+    with pytest.raises(LanguageModelError, match="was closed"):
+        async for _ in parts:
+            pass
+
+
+async def test_closing_frees_the_memory(saved: dict[str, Path]) -> None:
+    engine = await asyncio.to_thread(TransformersEngine, saved["olmoe"], threads=1)
+    weights = weakref.ref(engine.checkpoint.model)
+    model = engine.open()
+    await answer(model, ask("the fox"))
+    assert model._track is not None
+    cache = weakref.ref(model._track.cache)
+    await model.close()
+    gc.collect()
+    assert cache() is None
+    await engine.aclose()
+    gc.collect()
+    assert weights() is None
+
+
+def test_the_configuration_names_the_engine_and_the_model(saved: dict[str, Path]) -> None:
+    settings = LlmConfig(engine="transformers", model=str(saved["olmoe"]), context=300, threads=1)
+    engine = load_language_model(Config(llm=settings))
+    assert isinstance(engine, TransformersEngine)
+    assert (engine.name, engine.context) == ("olmoe", 300)
+    asyncio.run(engine.aclose())
 
 
 def _bare(path: Path) -> Iterator[tuple[Path, str]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import linear, silu
 from transformers import AutoModelForCausalLM, Qwen2MoeForCausalLM
 
+from llm.moe.carve import Carved, carve
 from llm.moe.evaluate import agreement, mean_kl, perplexity
 from llm.moe.export import SPREAD, export, flat
 from llm.moe.grow import grow
@@ -35,19 +36,9 @@ def logits(model: Any) -> Tensor:
     return out
 
 
-def carve(dense: Any, directory: Path, top_k: int) -> tuple[Any, list[Cut]]:
-    with block_inputs(dense) as inputs:
-        logits(dense)
-    blocks = [layer.mlp for layer in dense.model.layers]
-    cuts = [
-        cut(marks(strengths(block, hidden), 24), shared=32, experts=8)
-        for block, hidden in zip(blocks, inputs, strict=True)
-    ]
-    routers = [
-        mean_gates(block.gate_proj.weight.detach(), made)
-        for block, made in zip(blocks, cuts, strict=True)
-    ]
-    return export(dense, cuts, routers, inputs, directory, top_k), cuts
+def exported(dense: Any, directory: Path, top_k: int) -> tuple[Any, list[Carved]]:
+    layers = carve(dense, [TOKENS], shared=32, experts=8, top_k=top_k, marked=24)
+    return export(dense, layers, directory, top_k), layers
 
 
 def test_block_inputs_are_what_the_blocks_are_given(dense: Any) -> None:
@@ -137,7 +128,7 @@ def test_the_mean_gate_finds_the_expert_whose_neurons_open() -> None:
 def test_with_all_experts_active_a_cut_model_says_what_the_dense_one_does(
     dense: Any, tmp_path: Path
 ) -> None:
-    model, _ = carve(dense, tmp_path, top_k=8)
+    model, _ = exported(dense, tmp_path, top_k=8)
     loaded = Qwen2MoeForCausalLM.from_pretrained(tmp_path).eval()
     wanted = logits(dense)
     for made in (model, loaded):
@@ -154,8 +145,8 @@ def test_with_few_experts_active_the_chosen_ones_are_added_in_full(
 ) -> None:
     """The exported block against its definition: shared neurons, and those of the experts that
     the unscaled router likes best."""
-    model, cuts = carve(dense, tmp_path, top_k=3)
-    block, made, moe = dense.model.layers[0].mlp, cuts[0], model.model.layers[0].mlp
+    model, layers = exported(dense, tmp_path, top_k=3)
+    block, made, moe = dense.model.layers[0].mlp, layers[0].cut, model.model.layers[0].mlp
     hidden = torch.randn(20, 64, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         gate, up = block.gate_proj.weight, block.up_proj.weight
@@ -179,12 +170,25 @@ def test_a_flat_router_keeps_its_order() -> None:
 
 
 def test_cuts_that_cannot_be_exported_are_refused(dense: Any, tmp_path: Path) -> None:
-    even = [Cut(torch.arange(36), torch.arange(36, 96).reshape(6, 10))] * 2
+    six = carve(dense, [TOKENS], shared=36, experts=6, top_k=2, marked=24)
     with pytest.raises(ValueError, match="power of two as the number of experts, got 6"):
-        export(dense, even, [torch.ones(6, 64)] * 2, [torch.ones(1, 64)] * 2, tmp_path, 2)
-    other = Cut(torch.arange(32), torch.arange(32, 96).reshape(8, 8))
+        export(dense, six, tmp_path, 2)
+    eight = carve(dense, [TOKENS], shared=32, experts=8, top_k=2, marked=24)
     with pytest.raises(ValueError, match="cuts of one shape"):
-        export(dense, [even[0], other], [], [], tmp_path, 2)
+        export(dense, [six[0], eight[1]], tmp_path, 2)
+
+
+def test_carving_says_how_well_it_went(dense: Any) -> None:
+    texts = [TOKENS, TOKENS[:1]]
+    layers = carve(dense, texts, shared=32, experts=8, top_k=2, marked=24)
+    all_chosen = carve(dense, texts, shared=32, experts=8, top_k=8, marked=24)
+    assert len(layers) == 2
+    for layer, whole in zip(layers, all_chosen, strict=True):
+        assert layer.inputs.shape == (120, 64)
+        assert layer.router.shape == (8, 64)
+        assert 0 < layer.recall < 1
+        assert 0.25 < layer.captured < 1
+        assert (whole.recall, whole.captured) == (1, pytest.approx(1))
 
 
 def test_a_grown_model_says_what_the_dense_one_does_and_can_learn_more(dense: Any) -> None:

@@ -1,7 +1,8 @@
-"""Writing a cut dense Qwen2 model as a Qwen2-MoE checkpoint, which both engines read.
+"""Writing a cut dense Qwen2 model as a Qwen2-MoE checkpoint, an architecture that transformers and
+llama.cpp know.
 
-With all experts active it computes what the dense model does. Its class weighs what it adds up,
-and the weights are folded away:
+With all experts active it computes what the dense model does. The class weighs what it adds up, and
+the weights are folded away:
 
 - A routed expert's output is weighted by its softmax probability among all E experts, which are
   not made to sum to one again (norm_topk_prob is False). The router's rows are made so short that
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
-from llm.moe.partition import Cut
+from llm.moe.carve import Carved
 
 SPREAD = 1e-3
 """Between the largest and the smallest logit of a router, on average over tokens."""
@@ -38,29 +39,20 @@ _SAME = (
 
 
 def export(
-    dense: Any,
-    cuts: Sequence[Cut],
-    routers: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    directory: Path,
-    top_k: int,
+    dense: Any, layers: Sequence[Carved], directory: Path, top_k: int
 ) -> Qwen2MoeForCausalLM:
-    """Cut each layer of `dense` as `cuts` says, let its router, [experts, hidden], choose `top_k`
-    experts, and save the result. `inputs`: hidden states, [tokens, hidden], of each layer, from
-    which its router's scale is taken. Raises ValueError for a number of experts that is no power
-    of two, and for sizes that differ between layers."""
-    shapes = {(tuple(made.shared.shape), tuple(made.routed.shape)) for made in cuts}
+    """Cut each layer of `dense` as carved, let its router choose `top_k` experts, and save the
+    result. Raises ValueError for a number of experts that is no power of two, and for sizes that
+    differ between layers."""
+    shapes = {(tuple(made.cut.shared.shape), tuple(made.cut.routed.shape)) for made in layers}
     if len(shapes) != 1:
         raise ValueError(f"expected cuts of one shape for all layers, got {sorted(shapes)}")
-    experts, neurons = cuts[0].routed.shape
+    experts, neurons = layers[0].cut.routed.shape
     if experts & (experts - 1):
         raise ValueError(f"expected a power of two as the number of experts, got {experts}")
-    config = moe_config(dense.config, experts, neurons, len(cuts[0].shared), top_k)
+    config = moe_config(dense.config, experts, neurons, len(layers[0].cut.shared), top_k)
     blocks = [
-        _cut_block(layer.mlp, made, router, hidden)
-        for layer, made, router, hidden in zip(
-            dense.model.layers, cuts, routers, inputs, strict=True
-        )
+        _cut_block(layer.mlp, made) for layer, made in zip(dense.model.layers, layers, strict=True)
     ]
     model = assemble(dense, config, blocks)
     model.save_pretrained(directory)
@@ -111,13 +103,13 @@ def shared_gate(hidden: int) -> Tensor:
     return torch.full((1, hidden), _SHARED_GATE)
 
 
-def _cut_block(block: Any, made: Cut, router: Tensor, hidden: Tensor) -> dict[str, Tensor]:
+def _cut_block(block: Any, carved: Carved) -> dict[str, Tensor]:
     gate, up, down = (
         part.weight.detach() for part in (block.gate_proj, block.up_proj, block.down_proj)
     )
-    experts = made.routed.shape[0]
+    made, experts = carved.cut, carved.cut.routed.shape[0]
     return {
-        "gate.weight": flat(router, hidden),
+        "gate.weight": flat(carved.router, carved.inputs),
         # [experts, 2 x neurons, hidden] and [experts, hidden, neurons]
         "experts.gate_up_proj": torch.cat([gate[made.routed], up[made.routed]], dim=1),
         "experts.down_proj": down.T[made.routed].transpose(1, 2) * experts,
