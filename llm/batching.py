@@ -80,10 +80,11 @@ class Job:
 class Batcher:
     """The thread, and the model that only it uses."""
 
-    def __init__(self, model: Any, *, chunk: int, threads: int) -> None:
-        """`chunk`: tokens of a prompt read in one step."""
+    def __init__(self, model: Any, *, chunk: int, beside: int, threads: int) -> None:
+        """`chunk`: tokens of a prompt read in one step; `beside`: the same while others decode."""
         self._model = model
         self._chunk = chunk
+        self._beside = beside
         self._threads = threads
         self._new: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._jobs: list[Job] = []
@@ -165,7 +166,9 @@ class Batcher:
 
     def _read(self, job: Job) -> bool:
         """Read the next chunk of the prompt; whether the job is over."""
-        chunk = job.unread[: min(self._chunk, len(job.unread) - 1)]
+        decoding = any(other.limit and not other.reading for other in self._jobs)
+        most = self._beside if decoding else self._chunk
+        chunk = job.unread[: min(most, len(job.unread) - 1)]
         del job.unread[: len(chunk)]
         self._jobs.remove(job)
         self._jobs.append(job)

@@ -17,6 +17,8 @@ from torch.nn.functional import normalize
 from llm.moe.profile import rates
 
 _ROUNDS = 20
+_GAIN = 1e-4
+"""By how much the mean cosine between rows and their centres must grow for another round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,14 @@ def balanced_clusters(vectors: Tensor, count: int, seed: int = 0) -> Tensor:
     """Rows of `vectors`, [rows, size], in `count` equal clusters of like direction: their numbers,
     [count, rows / count], in ascending order within a cluster."""
     vectors = normalize(vectors, dim=1)
-    centres = vectors[_spread_out(vectors, count, seed)]
-    members = _assign(vectors @ centres.T)
+    likeness = vectors @ vectors[_spread_out(vectors, count, seed)].T
+    members, reached = _assign(likeness), -1.0
     for _ in range(_ROUNDS):
-        centres = normalize(vectors[members].mean(dim=1), dim=1)
-        moved = _assign(vectors @ centres.T)
-        if torch.equal(moved, members):
+        likeness = vectors @ normalize(vectors[members].mean(dim=1), dim=1).T
+        moved = _assign(likeness)
+        if (now := float(likeness.T.gather(1, moved).mean())) < reached + _GAIN:
             break
-        members = moved
+        members, reached = moved, now
     return members
 
 
