@@ -48,7 +48,7 @@ class Spoken:
             self._begin()
             self._part = "text"
         else:
-            text = self._stream.step(self._tokenizer, token) or ""
+            text = self._text(token)
             if self._part == "text":
                 return text
             self._head += text
@@ -57,6 +57,14 @@ class Spoken:
     def finish(self) -> str:
         """What is still to be said when the reply is over."""
         return self._closing
+
+    def _text(self, token: int) -> str:
+        try:
+            return self._stream.step(self._tokenizer, token) or ""
+        except Exception:  # noqa: BLE001  # the only type that tokenizers raises
+            # Stray bytes turned characters that were passed on already into broken ones.
+            self._stream = DecodeStream(skip_special_tokens=True)
+            return self._stream.step(self._tokenizer, token) or ""
 
     def _begin(self) -> None:
         self._head = ""

@@ -65,3 +65,17 @@ def test_a_call_in_a_channel_is_one_that_the_parser_reads() -> None:
     rest, calls = parser.finish()
     assert (text + rest).strip() == ""
     assert [(call.name, call.arguments) for call in calls] == [("add", '{"x": 2}')]
+
+
+def test_stray_bytes_do_not_end_a_reply() -> None:
+    """Of a tokenizer that falls back to bytes, as Mixtral's does."""
+    words = {"▁fox": 256, "▁dog": 257}
+    read = Tokenizer(
+        models.BPE({**{f"<0x{n:02X}>": n for n in range(256)}, **words}, [], byte_fallback=True)
+    )
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    read.decoder = decoders.Sequence(parts)
+    spoken = Spoken(read, "")
+    said = [spoken.feed(token) for token in (256, 0xC3, 0xA9, 0x80, 0x80, 0x80, 257, 256)]
+    assert "".join(said).startswith(" fox\u00e9")
+    assert said[-1] == " fox"
