@@ -33,6 +33,8 @@ from llm.streaming import Receive
 _HURRY = 12
 """Tokens at the beginning of a reply that someone waits for: its first clause."""
 
+_LOOK = 1.0
+"""Seconds between two looks at whether the thread that does the jobs is still there."""
 _BEGINNINGS = 4
 _BEGINNING = 512
 """Tokens kept of a call that is over: its instructions."""
@@ -96,7 +98,9 @@ class Batcher:
     def run(self, job: Job) -> None:
         """Do `job` beside the others; blocks until it is over. Raises LanguageModelError."""
         self._new.put(job)
-        job.over.wait()
+        while not job.over.wait(_LOOK):
+            if not self._thread.is_alive():
+                raise LanguageModelError("the language model was closed")
         if isinstance(job.error, LanguageModelError):
             raise job.error
         if job.error is not None:
@@ -120,7 +124,13 @@ class Batcher:
         torch.set_num_threads(self._threads)
         with torch.inference_mode():
             while self._take():
-                self._step()
+                try:
+                    self._step()
+                except Exception as error:  # noqa: BLE001  # such as no memory to stack caches in
+                    self._stack = None
+                    for job in self._jobs:
+                        job.track.clear()
+                    self._end(self._jobs, error)
         while not self._new.empty():
             self._jobs += filter(None, (self._new.get(),))
         self._end(self._jobs, LanguageModelError("the language model was closed"))

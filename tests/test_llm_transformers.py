@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from assistant.config import Config, LlmConfig
 from assistant.engines import load_language_model
+from llm.batching import Job
 from llm.interfaces import (
     Finished,
     LanguageModelError,
@@ -30,6 +31,7 @@ from llm.interfaces import (
     Tool,
     ToolCall,
 )
+from llm.kvcache import Track
 from llm.transformers import TransformersEngine, TransformersModel
 from tests import tiny
 
@@ -305,6 +307,22 @@ async def test_a_failing_model_ends_the_reply_and_not_the_engine(saved: dict[str
         handle.remove()
         text, _, _ = await answer(model, ask("the fox"))
         assert _complete(text) == _complete(reference(saved["olmoe"], ask("the fox"), 12)[0])
+
+
+async def test_a_step_that_fails_ends_its_jobs_and_not_the_thread(saved: dict[str, Path]) -> None:
+    def choose(logits: torch.Tensor) -> int:
+        raise KeyError("no such token")
+
+    async with running(saved["olmoe"]) as engine:
+        job = Job(Track(), [5, 6, 7], lambda _: False, limit=3, choose=choose)
+        with pytest.raises(LanguageModelError, match="no such token"):
+            await asyncio.to_thread(engine.run, job)
+        text, _, _ = await answer(engine.open(), ask("the fox"))
+        assert _complete(text) == _complete(reference(saved["olmoe"], ask("the fox"), 12)[0])
+        batcher = engine._batcher
+    late = Job(Track(), [5, 6, 7], lambda _: False)
+    with pytest.raises(LanguageModelError, match="was closed"):
+        await asyncio.to_thread(batcher.run, late)
 
 
 async def test_closing_the_engine_ends_what_runs(saved: dict[str, Path]) -> None:
