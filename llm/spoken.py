@@ -33,7 +33,7 @@ class Spoken:
         self._part: Literal["text", "thought", "head"] = "thought" if thinking else "text"
         self._head = ""
         self._closing = ""
-        self._begin()
+        self._stream: Any = DecodeStream(skip_special_tokens=True)
 
     def feed(self, token: int) -> str:
         """The text that is complete with `token`; a character may take several."""
