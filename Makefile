@@ -47,7 +47,7 @@ clean:
 	touch $@
 
 .venv/.dev: .venv/.server
-	$(PIP_INSTALL) -e '.[server,speech-gpl,dev]'
+	$(PIP_INSTALL) -e '.[server,speech-gpl,torch,dev]'
 	touch $@
 
 .venv/.models: .venv/.server assistant/models.toml

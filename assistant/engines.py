@@ -50,6 +50,7 @@ ENGINES = {
     },
     "llm": {
         "llamacpp": "llm.llamacpp:LlamaCppEngine",
+        "transformers": "llm.transformers:TransformersEngine",
         "openai": "llm.openai:OpenAIEngine",
     },
     "ocr": {"rapidocr": "assistant.pictures:RapidReader"},
@@ -188,7 +189,8 @@ def load_language_model(config: Config) -> Engine:
             slots=slots,
             context=settings.context,
             threads=settings.threads,
-            name=path.stem,
+            # A directory's name may hold dots; one in the hub's cache is named by its commit.
+            name=path.stem if path.is_file() else Path(settings.model).name,
         )
     return engine
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,10 +9,10 @@ from typing import Any
 import xllamacpp
 
 from llm.interfaces import LanguageModelError
+from llm.priority import give_way
 
 BATCH = 16
 _READ_BLOCK = 1 << 22
-_NICE = 5
 
 
 def params(path: Path, slots: int, context: int, threads: int, key: str) -> Any:
@@ -37,13 +34,6 @@ def params(path: Path, slots: int, context: int, threads: int, key: str) -> Any:
     return params
 
 
-def _give_way() -> None:
-    """Let this thread, and those that it makes, run after others. Tokens come five times as fast
-    as they are spoken; recognition and synthesis are short, and the caller waits for them."""
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own to set
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-
-
 def load(path: Path, params: Any) -> Any:
     # The server object keeps Python's lock while it loads: let no slow disk be read under it.
     block = bytearray(_READ_BLOCK)
@@ -57,7 +47,7 @@ def load(path: Path, params: Any) -> Any:
     if magic != b"GGUF":
         raise LanguageModelError(f"{path} is not a GGUF model: it begins with {magic!r}")
     try:
-        with ThreadPoolExecutor(1, initializer=_give_way) as loader:
+        with ThreadPoolExecutor(1, initializer=give_way) as loader:
             return loader.submit(xllamacpp.Server, params).result()
     except (RuntimeError, ValueError) as error:
         raise LanguageModelError(f"llama.cpp cannot load {path}: {error}") from error

@@ -39,12 +39,10 @@ from llm.interfaces import (
 from llm.prefixes import Prefixes
 from llm.streaming import BlockingStream, Receive, Work
 from llm.tooltext import ToolTextParser, as_call
-from llm.wire import Json, ToolCallDeltas, encode_prompt
+from llm.wire import END, Json, ToolCallDeltas, allowed_tools, encode_prompt, marked
 
 _HURRY = 12
 """Pieces of text at the beginning of a reply that someone waits for: its first clause."""
-_END = "\u27eaend\u27eb"
-"""Put behind the caller's last word to find where the template goes on after it."""
 
 
 class LlamaCppEngine:
@@ -140,10 +138,10 @@ class LlamaCppModel:
         """The instructions and tools with which the slot's cache begins."""
 
     async def prefill(self, prompt: Prompt, *, whole: bool = False) -> None:
-        request = encode_prompt(_marked(prompt))
+        request = encode_prompt(marked(prompt))
 
         def work(receive: Receive) -> None:
-            text, found, rest = self._engine.render(request).rpartition(_END)
+            text, found, rest = self._engine.render(request).rpartition(END)
             text += rest if whole else ""
             if found and self._begin(prompt, receive):
                 self._engine.complete(self._request(prompt=text, n_predict=0), receive)
@@ -160,7 +158,7 @@ class LlamaCppModel:
         if not first or first.role != "system" or begun == self._begun or self._slot is None:
             return True
         bare = replace(prompt, messages=(first, Message("user", "")))
-        prefix, found, _ = self._engine.render(encode_prompt(_marked(bare))).rpartition(_END)
+        prefix, found, _ = self._engine.render(encode_prompt(marked(bare))).rpartition(END)
         if found and not self._engine.prefixes.restore(self._slot, prefix):
             stopped = False
 
@@ -332,23 +330,7 @@ class _ChatReading:
         return [*parts, *calls, _finished(self._last, reason)]
 
 
-def _marked(prompt: Prompt) -> Prompt:
-    """The prompt with the end mark right behind the caller's last word."""
-    *before, last = prompt.messages or (Message("user", ""),)
-    if last.role not in {"user", "tool"}:
-        before, last = [*before, last], Message("user", "")
-    # A space would be read as a token of its own, and unread again when a word follows it.
-    marked = Message(last.role, last.content.rstrip() + _END, tool_call_id=last.tool_call_id)
-    return Prompt((*before, marked), prompt.tools, prompt.tool_choice)
-
-
 def _call_schema(prompt: Prompt) -> Json:
-    allowed = [t for t in prompt.tools if prompt.tool_choice in {"required", t.name}]
-    if not allowed:
-        raise LanguageModelError(
-            f"tool_choice is {prompt.tool_choice!r}, but the tools are "
-            f"{', '.join(tool.name for tool in prompt.tools)}"
-        )
     calls = [
         {
             "type": "object",
@@ -358,7 +340,7 @@ def _call_schema(prompt: Prompt) -> Json:
             },
             "required": ["name", "arguments"],
         }
-        for tool in allowed
+        for tool in allowed_tools(prompt)
     ]
     return calls[0] if len(calls) == 1 else {"anyOf": calls}
 

@@ -1,13 +1,16 @@
-"""Messages and tools in the OpenAI chat-completions shape, which both engines speak."""
+"""Messages and tools in the OpenAI chat-completions shape, which every engine speaks."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from llm.interfaces import Message, Prompt, Tool, ToolCall
+from llm.interfaces import LanguageModelError, Message, Prompt, Tool, ToolCall
 from llm.tooltext import new_call_id
 
 Json = dict[str, Any]
+
+END = "\u27eaend\u27eb"
+"""Put behind the caller's last word to find where a chat template goes on after it."""
 
 
 def encode_message(message: Message) -> Json:
@@ -44,6 +47,27 @@ def encode_prompt(prompt: Prompt) -> Json:
     if prompt.tools:
         encoded["tools"] = [encode_tool(tool) for tool in prompt.tools]
     return encoded
+
+
+def marked(prompt: Prompt) -> Prompt:
+    """The prompt with the end mark right behind the caller's last word."""
+    *before, last = prompt.messages or (Message("user", ""),)
+    if last.role not in {"user", "tool"}:
+        before, last = [*before, last], Message("user", "")
+    # A space would be read as a token of its own, and unread again when a word follows it.
+    ended = Message(last.role, last.content.rstrip() + END, tool_call_id=last.tool_call_id)
+    return Prompt((*before, ended), prompt.tools, prompt.tool_choice)
+
+
+def allowed_tools(prompt: Prompt) -> tuple[Tool, ...]:
+    """Those of which the reply must call one. Raises LanguageModelError when there is none."""
+    allowed = tuple(t for t in prompt.tools if prompt.tool_choice in {"required", t.name})
+    if not allowed:
+        raise LanguageModelError(
+            f"tool_choice is {prompt.tool_choice!r}, but the tools are "
+            f"{', '.join(tool.name for tool in prompt.tools)}"
+        )
+    return allowed
 
 
 def encode_tool_choice(choice: str) -> str | Json:

@@ -1,0 +1,120 @@
+"""Writing a cut dense Qwen2 model as a Qwen2-MoE checkpoint, an architecture that transformers and
+llama.cpp know.
+
+With all experts active it computes what the dense model does. The class weighs what it adds up, and
+the weights are folded away:
+
+- A routed expert's output is weighted by its softmax probability among all E experts, which are
+  not made to sum to one again (norm_topk_prob is False). The router's rows are made so short that
+  its logits spread over about 0.001: the order of the experts stays, each weight is 1/E to a part
+  in a thousand, and the routed down projections are multiplied by E, a power of two, so that no
+  bit is lost.
+- The shared expert's output is weighted by sigmoid(w @ x). With w near zero that is 1/2, and the
+  shared down projection is doubled. w is not zero, because a tensor of zeros has no scale where
+  it is quantised.
+- The output matrix is written out where the dense model shares it with its embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+
+from llm.moe.carve import Carved
+
+SPREAD = 1e-3
+"""Between the largest and the smallest logit of a router, on average over tokens."""
+_SHARED_GATE = 1e-6
+
+_SAME = (
+    "vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act "
+    "max_position_embeddings initializer_range rms_norm_eps rope_parameters bos_token_id "
+    "eos_token_id pad_token_id attention_dropout"
+).split()
+
+
+def export(
+    dense: Any, layers: Sequence[Carved], directory: Path, top_k: int
+) -> Qwen2MoeForCausalLM:
+    """Cut each layer of `dense` as carved, let its router choose `top_k` experts, and save the
+    result. Raises ValueError for a number of experts that is no power of two, and for sizes that
+    differ between layers."""
+    shapes = {(tuple(made.cut.shared.shape), tuple(made.cut.routed.shape)) for made in layers}
+    if len(shapes) != 1:
+        raise ValueError(f"expected cuts of one shape for all layers, got {sorted(shapes)}")
+    experts, neurons = layers[0].cut.routed.shape
+    if experts & (experts - 1):
+        raise ValueError(f"expected a power of two as the number of experts, got {experts}")
+    config = moe_config(dense.config, experts, neurons, len(layers[0].cut.shared), top_k)
+    blocks = [
+        _cut_block(layer.mlp, made) for layer, made in zip(dense.model.layers, layers, strict=True)
+    ]
+    model = assemble(dense, config, blocks)
+    model.save_pretrained(directory)
+    return model
+
+
+def flat(router: Tensor, hidden: Tensor) -> Tensor:
+    """The router, [experts, hidden], scaled so that its logits for `hidden`, [tokens, hidden],
+    spread over SPREAD."""
+    logits = hidden @ router.float().T
+    spread = (logits.amax(dim=1) - logits.amin(dim=1)).mean()
+    return router.float() * (SPREAD / spread)
+
+
+def moe_config(dense: Any, experts: int, neurons: int, shared: int, top_k: int) -> Qwen2MoeConfig:
+    """A configuration for a Qwen2 model's, with `experts` of `neurons` and a shared expert."""
+    return Qwen2MoeConfig(
+        **{name: getattr(dense, name) for name in _SAME},
+        intermediate_size=dense.intermediate_size,
+        moe_intermediate_size=neurons,
+        shared_expert_intermediate_size=shared,
+        num_experts=experts,
+        num_experts_per_tok=top_k,
+        norm_topk_prob=False,
+        decoder_sparse_step=1,
+        tie_word_embeddings=False,
+        dtype=dense.dtype,
+    )
+
+
+def assemble(
+    dense: Any, config: Qwen2MoeConfig, blocks: Sequence[dict[str, Tensor]]
+) -> Qwen2MoeForCausalLM:
+    """The dense model with each layer's feed-forward block replaced by the named tensors."""
+    state = {name: tensor for name, tensor in dense.state_dict().items() if ".mlp." not in name}
+    state["lm_head.weight"] = dense.get_output_embeddings().weight
+    for number, block in enumerate(blocks):
+        state |= {f"model.layers.{number}.mlp.{name}": tensor for name, tensor in block.items()}
+    model: Qwen2MoeForCausalLM = Qwen2MoeForCausalLM(config).to(dense.dtype).eval()
+    with torch.no_grad():
+        model.load_state_dict(state)
+    model.generation_config = dense.generation_config
+    return model
+
+
+def shared_gate(hidden: int) -> Tensor:
+    """[1, hidden], of which the sigmoid is one half."""
+    return torch.full((1, hidden), _SHARED_GATE)
+
+
+def _cut_block(block: Any, carved: Carved) -> dict[str, Tensor]:
+    gate, up, down = (
+        part.weight.detach() for part in (block.gate_proj, block.up_proj, block.down_proj)
+    )
+    made, experts = carved.cut, carved.cut.routed.shape[0]
+    return {
+        "gate.weight": flat(carved.router, carved.inputs),
+        # [experts, 2 x neurons, hidden] and [experts, hidden, neurons]
+        "experts.gate_up_proj": torch.cat([gate[made.routed], up[made.routed]], dim=1),
+        "experts.down_proj": down.T[made.routed].transpose(1, 2) * experts,
+        "shared_expert.gate_proj.weight": gate[made.shared],
+        "shared_expert.up_proj.weight": up[made.shared],
+        "shared_expert.down_proj.weight": down[:, made.shared] * 2,
+        "shared_expert_gate.weight": shared_gate(gate.shape[1]),
+    }

@@ -1,0 +1,214 @@
+"""Mixtures of experts made from tiny dense models with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, silu
+from transformers import AutoModelForCausalLM, Qwen2MoeForCausalLM
+
+from llm.moe.carve import Carved, carve
+from llm.moe.evaluate import agreement, mean_kl, perplexity
+from llm.moe.export import SPREAD, export, flat
+from llm.moe.grow import grow
+from llm.moe.partition import Cut, balanced_clusters, cut, together
+from llm.moe.profile import block_inputs, marks, rates, strengths
+from llm.moe.router import captured, expert_strengths, mean_gates, recall
+from tests import tiny
+
+TOKENS = torch.randint(320, (2, 40), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(params=[True, False], ids=["tied", "untied"])
+def dense(request: pytest.FixtureRequest) -> Any:
+    torch.manual_seed(0)
+    config = tiny.config("qwen2", intermediate_size=96, tie_word_embeddings=request.param)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def logits(model: Any) -> Tensor:
+    with torch.no_grad():
+        out: Tensor = model(TOKENS).logits.flatten(0, 1)
+    return out
+
+
+def exported(dense: Any, directory: Path, top_k: int) -> tuple[Any, list[Carved]]:
+    layers = carve(dense, [TOKENS], shared=32, experts=8, top_k=top_k, marked=24)
+    return export(dense, layers, directory, top_k), layers
+
+
+def test_block_inputs_are_what_the_blocks_are_given(dense: Any) -> None:
+    given: list[Tensor] = []
+    block = dense.model.layers[1].mlp
+    handle = block.register_forward_hook(lambda _, __, output: given.append(output))
+    with block_inputs(dense) as inputs, torch.no_grad():
+        dense(TOKENS)
+        dense(TOKENS[:1])
+    handle.remove()
+    dense(TOKENS)
+    assert [seen.shape for seen in inputs] == [(120, 64), (120, 64)]
+    with torch.no_grad():
+        torch.testing.assert_close(block(inputs[1][:80]), given[0].flatten(0, 1))
+
+
+def test_strengths_are_the_lengths_of_what_neurons_add(dense: Any) -> None:
+    block = dense.model.layers[0].mlp
+    hidden = torch.randn(5, 64)
+    strength = strengths(block, hidden)
+    with torch.no_grad():
+        for neuron in (0, 95):
+            only = torch.zeros(96)
+            only[neuron] = 1
+            inner = silu(block.gate_proj(hidden)) * block.up_proj(hidden) * only
+            torch.testing.assert_close(strength[:, neuron], block.down_proj(inner).norm(dim=1))
+
+
+def test_marks_and_rates() -> None:
+    marked = marks(torch.tensor([[0.1, 3.0, 2.0], [5.0, 0.0, 1.0]]), 2)
+    assert marked.tolist() == [[False, True, True], [True, False, True]]
+    assert rates(marked).tolist() == [0.5, 0.5, 1.0]
+
+
+def test_neurons_used_together_come_together() -> None:
+    """Four kinds of tokens, each with neurons of its own, and three neurons that all use."""
+    generator = torch.Generator().manual_seed(0)
+    kind = torch.randint(4, (400,), generator=generator)
+    owner = torch.cat([torch.arange(4).repeat(6), torch.full((3,), -1)])
+    owner = owner[torch.randperm(27, generator=generator)]
+    noise = torch.rand(400, 27, generator=generator) < 0.02
+    marked = (owner[None] == kind[:, None]) | (owner[None] == -1) ^ noise
+    made = cut(marked, shared=3, experts=4)
+    assert set(made.shared.tolist()) == set((owner == -1).nonzero().flatten().tolist())
+    assert sorted(len(set(owner[expert].tolist())) for expert in made.routed) == [1, 1, 1, 1]
+    everyone = torch.cat([made.shared, made.routed.flatten()]).sort().values
+    assert everyone.tolist() == list(range(27))
+    mixed = Cut(made.shared, made.routed.T.reshape(4, 6))
+    assert together(marked, made) > 0.8
+    assert together(marked, mixed) < 0.4
+
+
+def test_clusters_are_of_one_size_even_when_the_rows_are_not_so_minded() -> None:
+    near = torch.tensor([1.0, 0.0]) + 0.01 * torch.arange(9)[:, None] * torch.tensor([0.0, 1.0])
+    far = torch.tensor([[0.0, 1.0]])
+    members = balanced_clusters(torch.cat([near, far]), 2)
+    assert members.shape == (2, 5)
+    assert members.flatten().sort().values.tolist() == list(range(10))
+    mate_of_far = next(row for row in members.tolist() if 9 in row)
+    assert mate_of_far == [5, 6, 7, 8, 9]
+
+
+def test_a_cut_that_does_not_come_out_even_is_refused() -> None:
+    with pytest.raises(ValueError, match="97 do not divide by 8"):
+        cut(torch.ones(3, 100, dtype=torch.bool), shared=3, experts=8)
+
+
+def test_recall_and_what_is_captured() -> None:
+    oracle = torch.tensor([[4.0, 3.0, 2.0, 1.0], [1.0, 1.5, 5.0, 2.5]])
+    scores = torch.tensor([[9.0, 1.0, 8.0, 0.0], [0.0, 0.0, 7.0, 6.0]])
+    assert recall(oracle, oracle, 2) == 1.0
+    assert recall(scores, oracle, 2) == pytest.approx((0.5 + 1.0) / 2)
+    assert captured(scores, oracle, 2) == pytest.approx((0.6 + 0.75) / 2)
+
+
+def test_the_mean_gate_finds_the_expert_whose_neurons_open() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(4, 64, generator=generator)
+    gate = centres.repeat_interleave(8, 0) + 0.5 * torch.randn(32, 64, generator=generator)
+    made = Cut(torch.empty(0, dtype=torch.long), torch.arange(32).reshape(4, 8))
+    hidden = centres[torch.randint(4, (200,), generator=generator)]
+    hidden = hidden + torch.randn(200, 64, generator=generator)
+    oracle = expert_strengths(silu(hidden @ gate.T).abs(), made)
+    assert recall(hidden @ mean_gates(gate, made).T, oracle, 1) > 0.95
+
+
+def test_with_all_experts_active_a_cut_model_says_what_the_dense_one_does(
+    dense: Any, tmp_path: Path
+) -> None:
+    model, _ = exported(dense, tmp_path, top_k=8)
+    loaded = Qwen2MoeForCausalLM.from_pretrained(tmp_path).eval()
+    wanted = logits(dense)
+    for made in (model, loaded):
+        # The routed weights are 1/8 to a part in a thousand.
+        assert (logits(made) - wanted).abs().max() < 2e-3 * wanted.abs().max()
+        assert mean_kl(wanted, logits(made)) < 1e-5
+        assert agreement(wanted, logits(made)) > 0.98
+    output, embedding = loaded.lm_head.weight, loaded.model.embed_tokens.weight
+    assert output.data_ptr() != embedding.data_ptr()
+
+
+def test_with_few_experts_active_the_chosen_ones_are_added_in_full(
+    dense: Any, tmp_path: Path
+) -> None:
+    """The exported block against its definition: shared neurons, and those of the experts that
+    the unscaled router likes best."""
+    model, layers = exported(dense, tmp_path, top_k=3)
+    block, made, moe = dense.model.layers[0].mlp, layers[0].cut, model.model.layers[0].mlp
+    hidden = torch.randn(20, 64, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        gate, up = block.gate_proj.weight, block.up_proj.weight
+        inner = silu(linear(hidden, gate)) * linear(hidden, up)
+        chosen = (hidden @ mean_gates(gate, made).T).topk(3, dim=1).indices
+        active = torch.zeros_like(inner)
+        active[:, made.shared] = 1
+        for token, experts in enumerate(chosen):
+            active[token, made.routed[experts].flatten()] = 1
+        wanted = block.down_proj(inner * active)
+        got = moe(hidden[None])[0]
+    assert (got - wanted).abs().max() < 2e-3 * wanted.abs().max()
+    assert mean_kl(logits(dense), logits(model)) > 1e-4
+
+
+def test_a_flat_router_keeps_its_order() -> None:
+    router, hidden = torch.randn(8, 64), torch.randn(50, 64)
+    made = hidden @ flat(router, hidden).T
+    assert torch.equal(made.argsort(dim=1), (hidden @ router.T).argsort(dim=1))
+    assert float((made.amax(1) - made.amin(1)).mean()) == pytest.approx(SPREAD)
+
+
+def test_cuts_that_cannot_be_exported_are_refused(dense: Any, tmp_path: Path) -> None:
+    six = carve(dense, [TOKENS], shared=36, experts=6, top_k=2, marked=24)
+    with pytest.raises(ValueError, match="power of two as the number of experts, got 6"):
+        export(dense, six, tmp_path, 2)
+    eight = carve(dense, [TOKENS], shared=32, experts=8, top_k=2, marked=24)
+    with pytest.raises(ValueError, match="cuts of one shape"):
+        export(dense, [six[0], eight[1]], tmp_path, 2)
+
+
+def test_carving_says_how_well_it_went(dense: Any) -> None:
+    texts = [TOKENS, TOKENS[:1]]
+    layers = carve(dense, texts, shared=32, experts=8, top_k=2, marked=24)
+    all_chosen = carve(dense, texts, shared=32, experts=8, top_k=8, marked=24)
+    assert len(layers) == 2
+    for layer, whole in zip(layers, all_chosen, strict=True):
+        assert layer.inputs.shape == (120, 64)
+        assert layer.router.shape == (8, 64)
+        assert 0 < layer.recall < 1
+        assert 0.25 < layer.captured < 1
+        assert (whole.recall, whole.captured) == (1, pytest.approx(1))
+
+
+def test_a_grown_model_says_what_the_dense_one_does_and_can_learn_more(dense: Any) -> None:
+    model: Any = grow(dense, experts=4, neurons=16, top_k=2)
+    wanted = logits(dense)
+    torch.testing.assert_close(logits(model), wanted, rtol=1e-4, atol=1e-4)
+    model(TOKENS, labels=TOKENS).loss.backward()
+    moved = model.model.layers[0].mlp.experts.down_proj.grad
+    assert (moved.flatten(1).norm(dim=1) > 0).all()
+    with pytest.raises(ValueError, match="at most 96 neurons, got 97"):
+        grow(dense, experts=4, neurons=97, top_k=2)
+
+
+def test_measures_against_what_can_be_reckoned_by_hand() -> None:
+    teacher = torch.tensor([[0.75, 0.25], [0.5, 0.5]]).log()
+    student = torch.tensor([[0.25, 0.75], [0.5, 0.5]]).log() + 3
+    assert mean_kl(teacher, student) == pytest.approx(0.5 * 0.5 * torch.tensor(3.0).log().item())
+    assert mean_kl(teacher, teacher + 1) == pytest.approx(0, abs=1e-6)
+    assert agreement(teacher[:1], student[:1]) == 0
+    assert agreement(teacher, teacher) == 1
+    tokens = torch.tensor([0, 1, 0])
+    likely = torch.tensor([[0.75, 0.25], [0.5, 0.5], [0.1, 0.9]]).log()
+    assert perplexity(likely, tokens) == pytest.approx((4 * 2) ** 0.5)
