@@ -21,7 +21,7 @@ class Policy:
     """How much silence ends a turn (endpointing.PROFILES); empty: always `silence`."""
     silence: float = 0.5
     """What ends a turn where there is no profile (server_vad)."""
-    speculate_within: float = 1.0
+    speculate_within: float = 2.0
     """A turn that needs no more silence than this is likely over: its reply is started, unseen,
     before it is committed. 0: never."""
     barge_in: float = 0.6

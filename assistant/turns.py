@@ -246,7 +246,10 @@ class TurnManager:
             return []
         needed = self._habits.silence_needed(turn, self.policy)
         self._deadline = self._silent_since + needed
-        return self._speculate(turn.text, likely=needed <= self.policy.speculate_within)
+        likely = needed <= self.policy.speculate_within
+        if turn.completeness is None:
+            likely = self._habits.may_be_whole(turn.text, turn.speech, self.policy)
+        return self._speculate(turn.text, likely=likely)
 
     def _speculate(self, words: str, *, likely: bool) -> list[floor.Command]:
         """Have a reply to just these words prepared, where they are likely all of the turn."""
