@@ -58,6 +58,8 @@ class Pause:
     """What the assistant last said, as far as it was heard."""
     own_pauses: tuple[float, ...] = ()
     """This caller's latest pauses inside turns, in seconds."""
+    ends: float | None = None
+    """P(a sentence ends after the last word), as the language model would go on."""
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -121,6 +123,8 @@ def signals(pause: Pause) -> dict[str, float]:
         "speech_alone": _limited(math.log(max(pause.speech, 0.1) / 2) / 2) * unread,
     }
     found["empty"] -= unread
+    found["unrated"] = float(pause.ends is None)
+    found["ends"] = 0.0 if pause.ends is None else _magnitude(pause.ends)
     if pause.prosody:
         found |= {
             "drop": _limited((pause.prosody.drop - 4) / 5),
@@ -139,6 +143,11 @@ def _log_odds(probability: float) -> float:
     """In [-1, 1], as beyond 1 and 99 % the endpointer is not to be believed."""
     sane = min(max(probability, 0.01), 0.99)
     return math.log(sane / (1 - sane)) / math.log(99)
+
+
+def _magnitude(probability: float) -> float:
+    """In [-1, 1], for a thousandth and less to 1: how rare the end of a sentence is here."""
+    return _limited(1 + math.log10(max(probability, 1e-3)) / 1.5)
 
 
 def _limited(value: float) -> float:

@@ -10,11 +10,12 @@ from assistant.floor import (
     EndpointScored,
     Heard,
     Policy,
+    Rated,
     SpeechPaused,
     SpeechStarted,
     Transcribed,
 )
-from assistant.interruption import Candidate, stops
+from assistant.interruption import Candidate, same_words, stops
 from speech.prosody import Prosody
 
 _PAUSES_KEPT = 4
@@ -49,6 +50,8 @@ class Turn:
     """The words while speech goes on."""
     completeness: float | None = None
     prosody: Prosody | None = None
+    rated: Rated | None = None
+    """The latest words that the language model has judged."""
 
     def started(self, event: SpeechStarted, now: float) -> None:
         """Speech goes on: what was asked about its pause is void."""
@@ -82,7 +85,15 @@ class Turn:
 
     def pause(self, asked: str, own_pauses: tuple[float, ...]) -> Pause:
         """The turn as it stands at its latest pause; `asked` is what the assistant said last."""
-        return Pause(self.completeness, self.text, self.speech, self.prosody, asked, own_pauses)
+        ends = self.ends(self.text or "")
+        return Pause(
+            self.completeness, self.text, self.speech, self.prosody, asked, own_pauses, ends
+        )
+
+    def ends(self, words: str) -> float | None:
+        """P(a sentence ends after `words`), where it is known for just these."""
+        known = self.rated is not None and same_words(self.rated.text, words)
+        return self.rated.ends if known and self.rated else None
 
     def candidate(self, now: float, *, answers: bool) -> Candidate:
         """The turn as speech over a reply that may not want the floor."""
@@ -130,11 +141,12 @@ class Habits:
         stopped = turn.age > 0 and stops(turn.text or "") and turn.speech < _A_WORD_OR_TWO
         return min(needed, _STOPPED) if stopped else needed
 
-    def may_be_whole(self, words: str, speech: float, policy: Policy) -> bool:
+    def may_be_whole(self, turn: Turn, words: str, now: float, policy: Policy) -> bool:
         """Whether the words of speech that goes on would soon end the turn if it fell silent."""
         needed = policy.silence
         if policy.profile:
-            hoped = Pause(_HOPED, words, speech, None, self.asked, tuple(self.own_pauses))
+            speech, own = turn.seconds(now), tuple(self.own_pauses)
+            hoped = Pause(_HOPED, words, speech, None, self.asked, own, turn.ends(words))
             needed = silence_needed(hoped, profile(policy.profile))
         return needed <= policy.speculate_within
 

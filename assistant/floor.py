@@ -99,6 +99,15 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class Rated:
+    """How the language model would go on after these words of the turn under way."""
+
+    text: str
+    ends: float
+    """P(a sentence ends there)."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyDelivered:
     reply: int
     text: str = ""
@@ -145,6 +154,7 @@ Event = (
     | Transcribed
     | RecognitionFailed
     | Heard
+    | Rated
     | ReplyDelivered
     | ReplyFinished
     | ReplyRequested

@@ -237,7 +237,9 @@ class Session:
                 prompt = self.memory.prompt(self.settings.response(), text)
                 try:
                     async with self._engines.undisturbed():
-                        await self._llm.prefill(prompt, whole=whole)
+                        ends = await self._llm.prefill(prompt, whole=whole)
+                    if text and ends is not None:
+                        self.turn(floor.Rated(text, ends))
                 except LanguageModelError as error:
                     _log.warning("nothing was read ahead: %s", error)
 

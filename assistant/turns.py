@@ -28,6 +28,9 @@ from assistant import floor
 from assistant.evidence import Habits, Turn, most_silence
 from assistant.interruption import Candidate, Verdict, is_faint, judge, same_words, thinks_aloud
 
+_SURE = 0.4
+"""Seconds of silence needed beyond which the language model is asked what it makes of the words."""
+
 
 class State(enum.Enum):
     IDLE = "idle"
@@ -88,7 +91,7 @@ class TurnManager:
                 return [*self._begin(event, now), *self._listen()]
             case State.CALLER, floor.SpeechPaused():
                 self._pause(event, now)
-                return self._await_end()
+                return self._await_end(now)
             case ((State.PAUSED | State.WAITING), floor.SpeechStarted()):
                 return self._go_on(event, now)
             case State.CALLER, floor.Heard():
@@ -97,10 +100,13 @@ class TurnManager:
             # What the pause was: answers carry its number, older ones match nothing.
             case State.PAUSED, floor.EndpointScored(pause) if pause == self._pauses:
                 self._turn.scored(event)
-                return self._judge_end()
+                return self._judge_end(now)
             case State.PAUSED, floor.Transcribed(pause) if pause == self._pauses:
                 self._turn.transcribed(event)
-                return self._judge_end()
+                return self._judge_end(now)
+            case ((State.CALLER | State.PAUSED), floor.Rated()):
+                self._turn.rated = event
+                return self._judge_end(now) if self.state is State.PAUSED else []
             case State.WAITING, floor.Transcribed(pause) if pause == self._pauses:
                 self._turn.transcribed(event)
                 return self._commit(now)
@@ -210,7 +216,7 @@ class TurnManager:
         before, words = self._turn.words, self._turn.said(event)
         announced = [] if is_faint(event.below) else self._announce()
         same = same_words(before, words)
-        whole = self._habits.may_be_whole(words, self._turn.seconds(now), self.policy)
+        whole = self._habits.may_be_whole(self._turn, words, now, self.policy)
         guess = whole and (event.quiet or same)
         commands = [*announced, *self._speculate(words, likely=guess)]
         # The last word of speech that goes on is half said, and often another in the end.
@@ -224,14 +230,14 @@ class TurnManager:
         self._restart(event, now)
         return [*self._drop(), *self._listen()]
 
-    def _await_end(self, *, asked: bool = False) -> list[floor.Command]:
+    def _await_end(self, now: float, *, asked: bool = False) -> list[floor.Command]:
         """Enter PAUSED, until words come with a deadline that holds without them; `asked`: they
         are on their way already."""
         self._enter(State.PAUSED, self._silent_since + most_silence(self.policy))
         semantic = bool(self.policy.profile)
         score: list[floor.Command] = [floor.ScoreEndpoint(self._pauses)] if semantic else []
         if self._turn.text is not None:
-            return [*score, *self._judge_end()]
+            return [*score, *self._judge_end(now)]
         return score if asked else [floor.Transcribe(self._pauses), *score]
 
     @property
@@ -240,7 +246,7 @@ class TurnManager:
             raise RuntimeError(f"the caller is speaking in state {self.state}")
         return self._turn.silent_since
 
-    def _judge_end(self) -> list[floor.Command]:
+    def _judge_end(self, now: float) -> list[floor.Command]:
         turn = self._turn
         if turn.text is None:
             return []
@@ -248,8 +254,10 @@ class TurnManager:
         self._deadline = self._silent_since + needed
         likely = needed <= self.policy.speculate_within
         if turn.completeness is None:
-            likely = self._habits.may_be_whole(turn.text, turn.speech, self.policy)
-        return self._speculate(turn.text, likely=likely)
+            likely = self._habits.may_be_whole(turn, turn.text, now, self.policy)
+        unsure = needed > _SURE and turn.ends(turn.text) is None and self.reply is None
+        commands: list[floor.Command] = [floor.Prefill(turn.text, likely)] if unsure else []
+        return [*commands, *self._speculate(turn.text, likely=likely and not unsure)]
 
     def _speculate(self, words: str, *, likely: bool) -> list[floor.Command]:
         """Have a reply to just these words prepared, where they are likely all of the turn."""
@@ -354,7 +362,7 @@ class TurnManager:
             case State.HELD | State.BESIDE | State.OVERLAP if self._turn.silent_since is None:
                 return self._listen()
             case State.OVERLAP:
-                commands = self._await_end(asked=True)
+                commands = self._await_end(now, asked=True)
                 self._deadline = max(self._deadline or now, now)
                 return commands
         return []
@@ -380,7 +388,7 @@ class TurnManager:
         verdict, why = judge(self._candidate(now))
         match verdict:
             case Verdict.INTERRUPT:
-                return self._interrupt(why)
+                return self._interrupt(why, now)
             case Verdict.LET_GO:
                 return self._let_go(why, now)
         return []
@@ -389,7 +397,7 @@ class TurnManager:
         """The hold has lasted long enough: go on, and decide when more is known."""
         candidate = self._candidate(now)
         if candidate.words is None and candidate.speech >= self.policy.barge_in:
-            return self._interrupt("lasting speech that is not yet recognised")
+            return self._interrupt("lasting speech that is not yet recognised", now)
         if decided := self._weigh(now):
             return decided
         return [*self._resume(judge(candidate)[1]), *self._enter(State.BESIDE)]
@@ -397,11 +405,11 @@ class TurnManager:
     def _let_go(self, why: str, now: float) -> list[floor.Command]:
         return [*self._resume(why), *self._discard(why, now)]
 
-    def _interrupt(self, why: str) -> list[floor.Command]:
+    def _interrupt(self, why: str, now: float) -> list[floor.Command]:
         commands = [*self._announce(), *self._stop("turn_detected", why)]
         if self._turn.silent_since is None:
             return [*commands, *self._enter(State.CALLER)]
-        return [*commands, *self._await_end(asked=True)]
+        return [*commands, *self._await_end(now, asked=True)]
 
     # --- the client's requests ------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import math
+import re
 import secrets
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +43,11 @@ from llm.streaming import BlockingStream, Receive, Work
 from llm.tooltext import ToolTextParser, as_call
 from llm.wire import END, Json, ToolCallDeltas, allowed_tools, encode_prompt, marked
 
+_LIKELIEST = 40
+"""Tokens whose probabilities are asked for; the others hardly add to them."""
+_MARKS = " .,!?;:…。，！？、；：—–-"
+_ENDING = re.compile(r"\s*[.?!。？！](?!\.)|\s*\n|<\||$")
+"""Tokens after which a message or a sentence is over: a mark, a new line, a control token."""
 _HURRY = 12
 """Pieces of text at the beginning of a reply that someone waits for: its first clause."""
 
@@ -137,19 +144,25 @@ class LlamaCppModel:
         self._begun: tuple[object, ...] = ()
         """The instructions and tools with which the slot's cache begins."""
 
-    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> None:
+    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> float | None:
         request = encode_prompt(marked(prompt))
+        mark = _final_mark(prompt)
 
         def work(receive: Receive) -> None:
             text, found, rest = self._engine.render(request).rpartition(END)
-            text += rest if whole else ""
             if found and self._begin(prompt, receive):
-                self._engine.complete(self._request(prompt=text, n_predict=0), receive)
+                words = text.removesuffix(mark)
+                rating = {"n_predict": 1, "logprobs": _LIKELIEST, "temperature": 0}
+                self._engine.complete(self._request(prompt=words, **rating), receive)
+                if mark or whole:
+                    text += rest if whole else ""
+                    self._engine.complete(self._request(prompt=text, n_predict=0), receive)
 
-        read = False
+        read, ends = False, None
         while not read:
             await self._engine.calm.wait()
-            read = await self._read(work)
+            read, ends = await self._read(work)
+        return ends
 
     def _begin(self, prompt: Prompt, receive: Receive) -> bool:
         """Have the slot begin with the prompt's instructions; False when told to stop. Blocks."""
@@ -174,17 +187,20 @@ class LlamaCppModel:
         self._begun = begun
         return True
 
-    async def _read(self, work: Work) -> bool:
-        """False when it stopped for another call's reply: the cache keeps what it has read."""
+    async def _read(self, work: Work) -> tuple[bool, float | None]:
+        """Whether all was read, or it stopped for another call's reply (the cache keeps what it
+        has read); and P(a sentence ends there)."""
+        ends = None
         stream = await self._start(work)
         try:
             async for chunk in stream:
                 self._check(chunk)
+                ends = _ends(chunk) if ends is None else ends
                 if not self._engine.calm.is_set():
-                    return False
+                    return False, None
         finally:
             await stream.stop()
-        return True
+        return True, ends
 
     async def reply(
         self, prompt: Prompt, sampling: Sampling | None = None
@@ -328,6 +344,22 @@ class _ChatReading:
                 parts.append(TextDelta(text))
         reason = "tool_calls" if calls else self._reason
         return [*parts, *calls, _finished(self._last, reason)]
+
+
+def _final_mark(prompt: Prompt) -> str:
+    """The punctuation after the caller's last word: the recogniser's guess, not the caller's."""
+    said = prompt.messages[-1].content.rstrip() if prompt.messages else ""
+    return said[len(said.rstrip(_MARKS)) :] if said.strip(_MARKS) else ""
+
+
+def _ends(chunk: Json) -> float | None:
+    """P(a sentence ends) of a chunk with the likeliest tokens; None for other chunks."""
+    choice: Json = next(iter(chunk.get("choices", ())), {})
+    tokens = (choice.get("logprobs") or {}).get("content") or []
+    if not tokens:
+        return None
+    likely: list[Json] = tokens[0]["top_logprobs"]
+    return sum(math.exp(each["logprob"]) for each in likely if _ENDING.match(each["token"]))
 
 
 def _call_schema(prompt: Prompt) -> Json:

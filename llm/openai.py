@@ -100,8 +100,10 @@ class OpenAIModel:
         self._engine = engine
         self._open = True
 
-    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> None:
+    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> float | None:
         """Nothing: a request only to warm the server's cache may cost money."""
+        del prompt, whole
+        return None
 
     async def reply(
         self, prompt: Prompt, sampling: Sampling | None = None

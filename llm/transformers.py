@@ -119,7 +119,7 @@ class TransformersModel:
         self._track: Track | None = Track()
         self._stream: BlockingStream | None = None
 
-    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> None:
+    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> float | None:
         def work(receive: Receive) -> None:
             text = self._engine.checkpoint.render(marked(prompt), answered=whole)
             known, _, rest = text.rpartition(END)
@@ -133,6 +133,7 @@ class TransformersModel:
                 pass
         finally:
             await stream.stop()
+        return None
 
     async def reply(
         self, prompt: Prompt, sampling: Sampling | None = None

@@ -46,7 +46,7 @@ MIDDLE = (0.8, 1.5)
 """The pauses inside a sentence, in seconds, that must not end a turn."""
 STEEP = 1.5
 """Shortens the median silence at as many cut-ins and the same mean (docs/endpointing.md)."""
-TARGETS = {"quick": (0.12, 0.15, 1.5), "normal": (0.05, 0.2, 2.0), "patient": (0.018, 0.3, 5.0)}
+TARGETS = {"quick": (0.12, 0.15, 1.5), "normal": (0.05, 0.2, 2.0), "patient": (0.013, 0.3, 5.0)}
 """Each profile's share of such pauses cut into, least and most silence."""
 PROSODY = tuple(field.name for field in fields(Prosody))
 GROUPS = {
@@ -59,6 +59,7 @@ GROUPS = {
     "length in words": "empty short long more",
     "what was asked": "answer closed which invited numeric half_number",
     "own pauses": "own",
+    "the language model": "ends unrated",
 }
 
 
@@ -135,6 +136,7 @@ def _example(row: dict[str, str], completeness: float) -> Example:
             prosody=Prosody(*(float(row[name]) for name in PROSODY)),
             asked=row["asked"],
             own_pauses=tuple(float(value) for value in row["own"].split()),
+            ends=float(row["ends"]) if row["ends"] else None,
         ),
         over=row["over"] == "1",
         sentence=row["sentence"] == "1",
@@ -170,9 +172,10 @@ def _views(pause: Pause) -> list[tuple[Pause, float]]:
     """The pause as it is known in the end, and, with less weight, as it is known before."""
     return [
         (pause, 1.0),
-        (replace(pause, text=None), BLIND),
+        (replace(pause, ends=None), BLIND),
+        (replace(pause, text=None, ends=None), BLIND),
         (replace(pause, completeness=None), BLIND),
-        (replace(pause, text=None, prosody=None), BLIND),
+        (replace(pause, text=None, ends=None, prosody=None), BLIND),
     ]
 
 

@@ -107,6 +107,9 @@ class Row:
     """Seconds of the pause, of a turn that went on; 0 of one that was over."""
     asked: str
     heard: str
+    ends: str
+    """What the language model gives for the end of a sentence there; empty until it is asked
+    (scripts/rate_endpointing.py)."""
     completeness: float
     """Smart Turn's own answer."""
     layer: str
@@ -258,8 +261,8 @@ def _row(turn: Turn, at: int, audio: Audio) -> Row | None:
         turn=f"{zlib.crc32(turn.text.encode()):08x}", subset=turn.subset, kind=turn.kind,
         language=turn.language, voice=turn.voice, said=turn.text[:at],
         over=int(at == turn.pauses[-1]), sentence=int(_finished(turn.text[:at])), length=0,
-        asked=turn.asked, heard=heard, completeness=round(completeness, 4), layer=_packed(layer),
-        speech=round(seconds, 2), own="",
+        asked=turn.asked, heard=heard, ends="",
+        completeness=round(completeness, 4), layer=_packed(layer), speech=round(seconds, 2), own="",
         **{name: round(value, 3) for name, value in asdict(shape).items()},
     )  # fmt: skip
 

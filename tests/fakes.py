@@ -154,11 +154,12 @@ class FakeModel:
     busy: bool = False
     closed: bool = False
 
-    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> None:
+    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> float | None:
         await self._use()
         try:
             self.engine.prefills.append(prompt)
             await asyncio.sleep(0.05)
+            return None
         finally:
             self.busy = False
 

@@ -78,7 +78,7 @@ def test_complete_turn_is_answered_after_the_short_silence() -> None:
 def test_incomplete_turn_waits_and_is_not_speculated_on() -> None:
     manager = TurnManager(POLICY)
     commands = play(manager, *said("I went to the", probability=0.1))
-    assert not any(isinstance(command, t.StartReply) for command in commands)
+    assert not any(isinstance(command, t.PublishReply) for command in commands)
     assert manager.timer() == pytest.approx(1.0 + NORMAL.most)
     late = plain(play(manager, (1.1 + NORMAL.most, None)))
     assert late == [t.CommitTurn(1, "I went to the"), t.StartReply(1)]
