@@ -124,7 +124,10 @@ def signals(pause: Pause) -> dict[str, float]:
     }
     found["empty"] -= unread
     found["unrated"] = float(pause.ends is None)
-    found["ends"] = 0.0 if pause.ends is None else _magnitude(pause.ends)
+    found["ends"] = 0.0
+    if pause.ends is not None:
+        # Who reads the whole sentence knows better than a list of words that want another.
+        found |= {"ends": _magnitude(pause.ends), "hanging": 0.0, "leaning": 0.0, "wanting": 0.0}
     if pause.prosody:
         found |= {
             "drop": _limited((pause.prosody.drop - 4) / 5),

@@ -48,6 +48,8 @@ class Turn:
     echoed: float = 0.0
     heard: Heard | None = None
     """The words while speech goes on."""
+    settled: bool = False
+    """They may be all: the voice has fallen silent, or the decode before had the same."""
     completeness: float | None = None
     prosody: Prosody | None = None
     rated: Rated | None = None
@@ -76,7 +78,9 @@ class Turn:
 
     def said(self, event: Heard) -> str:
         """Take in words of speech that goes on; the likeliest text so far."""
+        before = self.words
         self.heard, self.below = event, event.below
+        self.settled = event.quiet or (bool(before) and same_words(before, self.words))
         return self.words
 
     def seconds(self, now: float) -> float:
@@ -121,6 +125,8 @@ class Habits:
 
     asked: str = ""
     """What the assistant said last; empty when it was broken off."""
+    rated: bool = False
+    """The language model tells where sentences end."""
     own_pauses: deque[float] = field(default_factory=lambda: deque(maxlen=_PAUSES_KEPT))
     """Seconds for which the caller paused and then went on."""
 

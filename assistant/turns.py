@@ -105,8 +105,8 @@ class TurnManager:
                 self._turn.transcribed(event)
                 return self._judge_end(now)
             case ((State.CALLER | State.PAUSED), floor.Rated()):
-                self._turn.rated = event
-                return self._judge_end(now) if self.state is State.PAUSED else []
+                self._turn.rated, self._habits.rated = event, True
+                return self._judge_end(now) if self.state is State.PAUSED else self._guess(now)
             case State.WAITING, floor.Transcribed(pause) if pause == self._pauses:
                 self._turn.transcribed(event)
                 return self._commit(now)
@@ -213,15 +213,21 @@ class TurnManager:
 
     def _follow(self, event: floor.Heard, now: float) -> list[floor.Command]:
         """Words of a turn that goes on: read ahead, or answer already what may be all of it."""
-        before, words = self._turn.words, self._turn.said(event)
+        words = self._turn.said(event)
         announced = [] if is_faint(event.below) else self._announce()
-        same = same_words(before, words)
-        whole = self._habits.may_be_whole(self._turn, words, now, self.policy)
-        guess = whole and (event.quiet or same)
-        commands = [*announced, *self._speculate(words, likely=guess)]
+        commands = [*announced, *self._guess(now)]
         # The last word of speech that goes on is half said, and often another in the end.
-        known = words if event.quiet else words.rpartition(" ")[0]
-        return commands if self.reply or same else [*commands, floor.Prefill(known, guess)]
+        known = words if self._turn.settled else words.rpartition(" ")[0]
+        if self.reply or self._turn.ends(known) is not None:
+            return commands
+        return [*commands, floor.Prefill(known)]
+
+    def _guess(self, now: float) -> list[floor.Command]:
+        """Prepare a reply to the words of speech that goes on, where they seem to be all."""
+        turn = self._turn
+        known = not self._habits.rated or turn.ends(turn.words) is not None
+        whole = self._habits.may_be_whole(turn, turn.words, now, self.policy)
+        return self._speculate(turn.words, likely=known and turn.settled and whole)
 
     def _go_on(self, event: floor.SpeechStarted, now: float) -> list[floor.Command]:
         """The caller speaks again: the same turn is reopened, a speculative reply forgotten."""
@@ -255,9 +261,9 @@ class TurnManager:
         likely = needed <= self.policy.speculate_within
         if turn.completeness is None:
             likely = self._habits.may_be_whole(turn, turn.text, now, self.policy)
-        unsure = needed > _SURE and turn.ends(turn.text) is None and self.reply is None
-        commands: list[floor.Command] = [floor.Prefill(turn.text, likely)] if unsure else []
-        return [*commands, *self._speculate(turn.text, likely=likely and not unsure)]
+        unsure = self._habits.rated and needed > _SURE and turn.ends(turn.text) is None
+        commands = self._speculate(turn.text, likely=likely and not unsure)
+        return [*commands, floor.Prefill(turn.text)] if unsure and not self.reply else commands
 
     def _speculate(self, words: str, *, likely: bool) -> list[floor.Command]:
         """Have a reply to just these words prepared, where they are likely all of the turn."""

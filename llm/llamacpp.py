@@ -154,9 +154,8 @@ class LlamaCppModel:
                 words = text.removesuffix(mark)
                 rating = {"n_predict": 1, "logprobs": _LIKELIEST, "temperature": 0}
                 self._engine.complete(self._request(prompt=words, **rating), receive)
-                if mark or whole:
-                    text += rest if whole else ""
-                    self._engine.complete(self._request(prompt=text, n_predict=0), receive)
+                if whole:
+                    self._engine.complete(self._request(prompt=text + rest, n_predict=0), receive)
 
         read, ends = False, None
         while not read:

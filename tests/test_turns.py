@@ -81,7 +81,7 @@ def test_incomplete_turn_waits_and_is_not_speculated_on() -> None:
     assert not any(isinstance(command, t.PublishReply) for command in commands)
     assert manager.timer() == pytest.approx(1.0 + NORMAL.most)
     late = plain(play(manager, (1.1 + NORMAL.most, None)))
-    assert late == [t.CommitTurn(1, "I went to the"), t.StartReply(1)]
+    assert late == [t.CommitTurn(1, "I went to the"), t.PublishReply(1)]
 
 
 def test_profiles_wait_differently() -> None:
@@ -142,6 +142,29 @@ def test_a_reply_is_guessed_while_the_caller_still_speaks() -> None:
         (4.0, None),
     ]
     assert t.PublishReply(1) in play(manager, *end)
+
+
+def test_the_language_model_is_asked_where_it_can_tell_before_a_guess() -> None:
+    manager = TurnManager(POLICY)
+    play(manager, (0.5, t.SpeechStarted(0.1)), (0.9, t.Heard("What", "What time")))
+    play(manager, (1.0, t.Rated("What", 0.0)))
+    text = "What time is it?"
+    assert play(manager, (1.2, t.Heard("What", text, quiet=True))) == [t.Prefill(text)]
+    start = [t.StartReply(1, speculative=True, said=text)]
+    assert play(manager, (1.25, t.Rated(text, 0.9))) == start
+
+
+def test_words_that_want_more_are_waited_for_and_words_that_end_are_not() -> None:
+    due = []
+    for ends in (0.0, 0.9):
+        manager = TurnManager(POLICY)
+        play(manager, (0.5, t.SpeechStarted(0.1)), (0.9, t.Rated("I", 0.0)))
+        play(manager, (1.1, t.SpeechPaused(0.1, 0.5)), (1.11, t.EndpointScored(1, 0.6)))
+        text = "I was born in Bern."
+        assert t.Prefill(text) in play(manager, (1.12, t.Transcribed(1, text)))
+        play(manager, (1.13, t.Rated(text, ends)))
+        due.append(manager.timer())
+    assert due[1] < due[0]  # type: ignore[operator]  # both have a deadline
 
 
 def test_a_guess_that_was_wrong_is_dropped() -> None:
