@@ -6,7 +6,6 @@ out. Reply-side ones carry the reply's number, answers about a pause the pause's
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from assistant.phrases import PhraseName
@@ -194,8 +193,6 @@ class Transcribe:
 @dataclass(frozen=True, slots=True)
 class Prefill:
     text: str
-    whole: bool = False
-    """It may be all of the turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,25 +281,3 @@ Command = (
     | CancelReply
     | Refuse
 )
-
-
-# --- what the manager keeps in mind -----------------------------------------------------------
-
-
-class Phase(enum.Enum):
-    """How far the reply under way has come."""
-
-    SPECULATIVE = "speculative"
-    LIVE = "live"
-    DELIVERED = "delivered"
-    """The response is done on the wire; its last audio still plays."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    number: int
-    phase: Phase
-    since: float = 0.0
-    """When it went live."""
-    answers: str = ""
-    """The words that a speculative reply was started on."""

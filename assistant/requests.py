@@ -82,7 +82,7 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
         case wire.ResponseCancel(response_id=wanted):
             _cancel(session, wanted)
         case wire.OutputAudioBufferClear():
-            if session.turns.response_active:
+            if session.turns.replies.active:
                 session.turn(floor.CancelRequested())
         case wire.PlaybackAck(item_id=item_id, played_ms=played):
             reply = session.memory.replies.get(item_id)
@@ -114,7 +114,7 @@ def _referred(session: Session, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cancel(session: Session, response_id: str | None) -> None:
-    active = session.reply if session.turns.response_active else None
+    active = session.reply if session.turns.replies.active else None
     if active and response_id not in (None, active.response_id):
         raise WireError(
             f"Cancellation failed: expected {active.response_id}, the active response, "

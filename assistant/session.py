@@ -32,6 +32,7 @@ from assistant.pictures import look
 from assistant.policy import defaults, turn_policy
 from assistant.record import TurnLog
 from assistant.reply import Reply
+from assistant.tasks import Tasks
 from assistant.turns import TurnManager
 from assistant.voice import Mouth
 from assistant.wire import realtime as wire
@@ -95,11 +96,10 @@ class Session:
         self._log = TurnLog(config.call.record_turns, name, self.turns.policy, self._loop.time())
         self._llm = engines.llm.open()
         self._llm_free = asyncio.Lock()
-        self._unread: tuple[str, bool] | None = None
-        """Words of the turn under way that the model is to read next, and whether they may be all
-        of it."""
+        self._unread: str | None = None
+        """Words of the turn under way that the model is to read next."""
         self._reading: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(self.report)
         self._transcriptions: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._gap_check: asyncio.TimerHandle | None = None
@@ -122,15 +122,11 @@ class Session:
             if timer:
                 timer.cancel()
         self.ear.forget()
-        running = [*tasks, *self._tasks]
-        for task in running:
-            task.cancel()
+        self._tasks.cancel(*tasks)
         if self.reply:
             await self.reply.abandon()
         await self.ear.close()
-        for result in await asyncio.gather(*running, return_exceptions=True):
-            if isinstance(result, Exception):
-                _log.error("the call ended on an error", exc_info=result)
+        await self._tasks.ended(*tasks)
         async with self._llm_free:
             await self._llm.close()
         self._log.close()
@@ -223,21 +219,21 @@ class Session:
         except SpeechError as error:
             _log.error("this turn's end is judged by its silence alone: %s", error)
 
-    def prefill(self, text: str, *, whole: bool = False) -> None:
+    def prefill(self, text: str) -> None:
         """Let the model read the conversation and the turn so far, while it has nothing to do."""
         if self.reply is None:
-            self._unread = text, whole
+            self._unread = text
             if self._reading is None or self._reading.done():
-                self._reading = self.spawn(self._read_ahead())
+                self._reading = self._tasks.spawn(self._read_ahead())
 
     async def _read_ahead(self) -> None:
         while self._unread is not None:
             async with self._llm_free:
-                (text, whole), self._unread = self._unread, None
+                text, self._unread = self._unread, None
                 prompt = self.memory.prompt(self.settings.response(), text)
                 try:
                     async with self._engines.undisturbed():
-                        ends = await self._llm.prefill(prompt, whole=whole)
+                        ends = await self._llm.prefill(prompt)
                     if text and ends is not None:
                         self.turn(floor.Rated(text, ends))
                 except LanguageModelError as error:
@@ -271,11 +267,11 @@ class Session:
             case floor.AnnounceSpeech():
                 self.caller.started(self.ear.speech_from_ms)
             case floor.ScoreEndpoint(pause):
-                self.spawn(self._score(pause))
+                self._tasks.spawn(self._score(pause))
             case floor.Transcribe(pause):
-                self.spawn(self._transcribe(pause))
-            case floor.Prefill(text, whole):
-                self.prefill(text, whole=whole)
+                self._tasks.spawn(self._transcribe(pause))
+            case floor.Prefill(text):
+                self.prefill(text)
             case floor.CommitTurn(_, text):
                 self._commit_turn(text)
             case floor.DiscardTurn(_, reason, announced):
@@ -336,7 +332,7 @@ class Session:
 
     def _before_replies(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what the next replies have to wait for."""
-        task = self.spawn(work)
+        task = self._tasks.spawn(work)
         self._transcriptions.add(task)
         task.add_done_callback(self._transcriptions.discard)
 
@@ -427,21 +423,6 @@ class Session:
     @property
     def _language(self) -> str:
         return self.ear.language or self.ear.spoken_language
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run beside the call; what goes wrong is reported, and the call goes on."""
-        task = asyncio.create_task(self._guarded(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        # Cancelled before its first step, the task has not touched it.
-        task.add_done_callback(lambda _: work.close())
-        return task
-
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception as error:  # noqa: BLE001  # whatever it is, the call goes on
-            self.report(error)
 
     def report(self, error: Exception, event_id: str = "") -> None:
         """An engine or the server itself failed: log it, tell the client."""

@@ -22,11 +22,11 @@ Where the client forbids interruption the caller's turn is collected beside the 
 from __future__ import annotations
 
 import enum
-from dataclasses import replace
 
 from assistant import floor
 from assistant.evidence import Habits, Turn, most_silence
-from assistant.interruption import Candidate, Verdict, is_faint, judge, same_words, thinks_aloud
+from assistant.interruption import Candidate, Verdict, is_faint, judge, thinks_aloud
+from assistant.replies import Replies
 
 _SURE = 0.4
 """Seconds of silence needed beyond which the language model is asked what it makes of the words."""
@@ -49,22 +49,16 @@ class TurnManager:
     def __init__(self, policy: floor.Policy | None = None) -> None:
         self.policy = policy or floor.Policy()
         self.state = State.IDLE
-        self.reply: floor.Reply | None = None
         self.turn: Turn | None = None
+        self.replies = Replies()
         self._deadline: float | None = None
-        self._turns = self._replies = self._pauses = 0
-        self._requested: str | None = None
+        self._turns = self._pauses = 0
         self._idle_asks = self.policy.idle_asks
         """Questions into the silence since the caller last spoke; none before they ever did."""
         self._habits = Habits()
 
     def timer(self) -> float | None:
         return self._deadline
-
-    @property
-    def response_active(self) -> bool:
-        """Whether the client sees a response under way."""
-        return self.reply is not None and self.reply.phase is floor.Phase.LIVE
 
     def fire(self, now: float) -> list[floor.Command]:
         """The deadline has passed."""
@@ -127,32 +121,25 @@ class TurnManager:
             case ((State.HELD | State.BESIDE | State.OVERLAP), floor.SpeechPaused()):
                 self._pause(event, now)
                 return [floor.Transcribe(self._pauses)]
-            case ((State.HELD | State.BESIDE), floor.SpeechStarted()):
+            case ((State.HELD | State.BESIDE | State.OVERLAP), floor.SpeechStarted()):
                 self._restart(event, now)
                 return self._hold(event, now) if self.state is State.BESIDE else []
-            case ((State.HELD | State.BESIDE), floor.Transcribed(pause)) if pause == self._pauses:
+            case ((State.HELD | State.BESIDE | State.OVERLAP), floor.Transcribed(pause)) if (
+                pause == self._pauses
+            ):
                 self._turn.transcribed(event)
-                return self._weigh(now)
+                return [] if self.state is State.OVERLAP else self._weigh(now)
             case ((State.HELD | State.BESIDE), floor.RecognitionFailed(pause)) if (
                 pause == self._pauses
             ):
                 return self._let_go("not recognised", now)
-            case State.OVERLAP, floor.Transcribed(pause) if pause == self._pauses:
-                self._turn.transcribed(event)
-                return []
-            case State.OVERLAP, floor.SpeechStarted():
-                self._restart(event, now)
-                return []
 
             # The reply's own life. A stale number matches nothing.
-            case _, floor.ReplyDelivered(number, text) if self._is_live(number) and self.reply:
-                self.reply, self._habits.asked = (
-                    replace(self.reply, phase=floor.Phase.DELIVERED),
-                    text,
-                )
+            case _, floor.ReplyDelivered(number, text) if self.replies.deliver(number):
+                self._habits.asked = text
                 return []
-            case _, floor.ReplyFinished(number) if self.reply and self.reply.number == number:
-                self.reply = None
+            case _, floor.ReplyFinished(number) if self.replies.is_current(number):
+                self.replies.current = None
                 return self._reply_over(now)
 
             # What the client asks for.
@@ -160,10 +147,7 @@ class TurnManager:
                 return self._request(request, now)
             case _, floor.CancelRequested():
                 return self._cancel(now)
-            case (
-                (State.CALLER | State.PAUSED | State.HELD | State.BESIDE),
-                floor.CommitRequested(),
-            ):
+            case _, floor.CommitRequested() if self.state in _UNDER_WAY:
                 return self._end_turn(now)
             case _, floor.ClearRequested():
                 return self._clear(now)
@@ -187,9 +171,8 @@ class TurnManager:
 
     def _begin(self, event: floor.SpeechStarted, now: float) -> list[floor.Command]:
         self._turns += 1
-        live = self.reply is not None and self.reply.phase is not floor.Phase.SPECULATIVE
-        age = now - self.reply.since if self.reply and live else 0.0
-        self.turn = Turn(self._turns, now - event.speech, age, below=event.below)
+        onset, age = now - event.speech, self.replies.age(now)
+        self.turn = Turn(self._turns, onset, age, below=event.below)
         return [floor.BeginTurn(self._turns)]
 
     def _listen(self) -> list[floor.Command]:
@@ -218,7 +201,7 @@ class TurnManager:
         commands = [*announced, *self._guess(now)]
         # The last word of speech that goes on is half said, and often another in the end.
         known = words if self._turn.settled else words.rpartition(" ")[0]
-        if self.reply or self._turn.ends(known) is not None:
+        if self.replies.current or self._turn.ends(known) is not None:
             return commands
         return [*commands, floor.Prefill(known)]
 
@@ -234,7 +217,7 @@ class TurnManager:
         if self._turn.silent_since is not None:  # None: the client ended the turn in mid-speech
             self._habits.paused(now - event.speech - self._turn.silent_since)
         self._restart(event, now)
-        return [*self._drop(), *self._listen()]
+        return [*self.replies.drop(), *self._listen()]
 
     def _await_end(self, now: float, *, asked: bool = False) -> list[floor.Command]:
         """Enter PAUSED, until words come with a deadline that holds without them; `asked`: they
@@ -263,17 +246,18 @@ class TurnManager:
             likely = self._habits.may_be_whole(turn, turn.text, now, self.policy)
         unsure = self._habits.rated and needed > _SURE and turn.ends(turn.text) is None
         commands = self._speculate(turn.text, likely=likely and not unsure)
-        return [*commands, floor.Prefill(turn.text)] if unsure and not self.reply else commands
+        ask = unsure and self.replies.current is None
+        return [*commands, floor.Prefill(turn.text)] if ask else commands
 
     def _speculate(self, words: str, *, likely: bool) -> list[floor.Command]:
         """Have a reply to just these words prepared, where they are likely all of the turn."""
-        if self.response_active or (self.reply and same_words(self.reply.answers, words)):
+        if self.replies.active or self.replies.answers(words):
             return []
-        dropped = self._drop()
-        allowed = self.policy.create_response and self._requested is None
+        dropped = self.replies.drop()
+        allowed = self.policy.create_response and self.replies.requested is None
         if not (allowed and likely and words) or thinks_aloud(words):
             return dropped
-        return [*dropped, self._start(floor.Phase.SPECULATIVE, words)]
+        return [*dropped, self.replies.prepare(words)]
 
     def _commit(self, now: float) -> list[floor.Command]:
         turn = self._turn
@@ -281,47 +265,42 @@ class TurnManager:
             if turn.speech >= self.policy.lost_speech:
                 return self._not_understood(now)
             return self._discard("no words", now)
-        words_differ = self.reply is not None and not same_words(self.reply.answers, turn.text)
-        commands = [*(self._drop() if words_differ else []), *self._announce()]
+        keep = self.replies.answers(turn.text) and not thinks_aloud(turn.text)
+        commands = [*([] if keep else self.replies.drop()), *self._announce()]
         commands.append(floor.CommitTurn(turn.number, turn.text, self._habits.why_over(turn, now)))
         self.turn, self._idle_asks = None, 0
-        if thinks_aloud(turn.text) and self._requested is None:
-            return [*self._drop(), *commands, *self._idle(now)]
-        if self.reply is not None:
-            self.reply = replace(self.reply, phase=floor.Phase.LIVE, since=now)
-            commands.append(floor.PublishReply(self.reply.number))
-        elif self.policy.create_response or self._requested is not None:
-            commands.append(self._start(floor.Phase.LIVE, since=now))
-        return [*commands, *(self._enter(State.REPLY) if self.reply else self._idle(now))]
+        wanted = self.policy.create_response and not thinks_aloud(turn.text)
+        if self.replies.current is not None:
+            commands += self.replies.publish(now)
+        elif wanted or self.replies.requested is not None:
+            commands.append(self.replies.start(now))
+        answered = self.replies.current is not None
+        return [*commands, *(self._enter(State.REPLY) if answered else self._idle(now))]
 
     def _not_understood(self, now: float) -> list[floor.Command]:
         """Speech without words: never silently, the caller is told."""
-        number = self._turn.number
-        commands: list[floor.Command] = [
-            *self._drop(),
-            *self._announce(),
-            floor.CommitTurn(number, ""),
-        ]
+        commands = [*self.replies.drop(), *self._announce()]
+        commands.append(floor.CommitTurn(self._turn.number, ""))
         self.turn = None
         if not self.policy.create_response:
             return [*commands, *self._answer_request(now)]
-        started = self._start(floor.Phase.LIVE, since=now)
+        started = self.replies.start(now)
         self._enter(State.REPLY)
         return [*commands, floor.Say(started.reply, "not_understood", started.request)]
 
     def _discard(self, reason: str, now: float) -> list[floor.Command]:
         turn = self._turn
-        commands = [*self._drop(), floor.DiscardTurn(turn.number, reason, turn.announced)]
+        commands = [*self.replies.drop(), floor.DiscardTurn(turn.number, reason, turn.announced)]
         self.turn = None
         return [*commands, *self._answer_request(now)]
 
     def _answer_request(self, now: float) -> list[floor.Command]:
         """The caller's turn is gone; a response.create that waited for it is due now."""
-        if self.reply is not None:
+        if self.replies.current is not None:
             return self._enter(State.REPLY)
-        if self._requested is None:
+        if self.replies.requested is None:
             return self._idle(now)
-        return [self._start(floor.Phase.LIVE, since=now), *self._enter(State.REPLY)]
+        return [self.replies.start(now), *self._enter(State.REPLY)]
 
     # --- silence --------------------------------------------------------------------------
 
@@ -331,32 +310,14 @@ class TurnManager:
 
     def _ask_into_silence(self, now: float) -> list[floor.Command]:
         self._idle_asks += 1
-        started = self._start(floor.Phase.LIVE, since=now)
+        started = self.replies.start(now)
         return [floor.Say(started.reply, "still_there"), *self._enter(State.REPLY)]
 
     # --- the reply ------------------------------------------------------------------------
 
-    def _start(self, phase: floor.Phase, answers: str = "", since: float = 0.0) -> floor.StartReply:
-        self._replies += 1
-        self.reply = floor.Reply(self._replies, phase, since, answers)
-        request, self._requested = self._requested or "", None
-        return floor.StartReply(self._replies, phase is floor.Phase.SPECULATIVE, request, answers)
-
-    def _drop(self) -> list[floor.Command]:
-        if self.reply is None or self.reply.phase is not floor.Phase.SPECULATIVE:
-            return []
-        number, self.reply = self.reply.number, None
-        return [floor.DropReply(number)]
-
-    def _is_live(self, number: int) -> bool:
-        return self.response_active and self.reply is not None and self.reply.number == number
-
     def _stop(self, reason: str, why: str = "") -> list[floor.Command]:
-        """Cancel the published reply, if there is one."""
-        if self.reply is None:
-            return []
-        number, self.reply, self._habits.asked = self.reply.number, None, ""
-        return [floor.CancelReply(number, reason, why)]
+        self._habits.asked = ""
+        return self.replies.stop(reason, why)
 
     def _reply_over(self, now: float) -> list[floor.Command]:
         """There is no reply any more; a turn that was collected over it goes on without."""
@@ -376,28 +337,24 @@ class TurnManager:
     # --- speech over a reply --------------------------------------------------------------
 
     def _hold(self, event: floor.SpeechStarted, now: float) -> list[floor.Command]:
-        if is_faint(event.below) or self.reply is None:
+        reply = self.replies.current
+        if is_faint(event.below) or reply is None:
             return self._enter(State.BESIDE)
-        self._enter(State.HELD, now + self.policy.hold)
-        return [floor.HoldReply(self.reply.number)]
+        return [floor.HoldReply(reply.number), *self._enter(State.HELD, now + self.policy.hold)]
 
     def _resume(self, why: str) -> list[floor.Command]:
-        if self.state is not State.HELD or self.reply is None:
-            return []
-        return [floor.ResumeReply(self.reply.number, why)]
+        held = self.replies.current if self.state is State.HELD else None
+        return [floor.ResumeReply(held.number, why)] if held else []
 
     def _candidate(self, now: float) -> Candidate:
-        over = self.reply is not None and self.reply.phase is floor.Phase.DELIVERED
-        return self._turn.candidate(now, answers=over and self._habits.asked_a_question)
+        answers = self.replies.delivered and self._habits.asked_a_question
+        return self._turn.candidate(now, answers=answers)
 
     def _weigh(self, now: float) -> list[floor.Command]:
         verdict, why = judge(self._candidate(now))
-        match verdict:
-            case Verdict.INTERRUPT:
-                return self._interrupt(why, now)
-            case Verdict.LET_GO:
-                return self._let_go(why, now)
-        return []
+        if verdict is Verdict.INTERRUPT:
+            return self._interrupt(why, now)
+        return self._let_go(why, now) if verdict is Verdict.LET_GO else []
 
     def _overdue(self, now: float) -> list[floor.Command]:
         """The hold has lasted long enough: go on, and decide when more is known."""
@@ -420,16 +377,15 @@ class TurnManager:
     # --- the client's requests ------------------------------------------------------------
 
     def _request(self, request: str, now: float) -> list[floor.Command]:
-        if self.response_active or self._requested is not None:
+        if self.replies.active or self.replies.requested is not None:
             return [floor.Refuse("conversation_already_has_active_response")]
-        self._requested = request
-        return self._answer_request(now) if self.state is State.IDLE else self._drop()
+        self.replies.requested = request
+        return self._answer_request(now) if self.state is State.IDLE else self.replies.drop()
 
     def _cancel(self, now: float) -> list[floor.Command]:
-        if not self.response_active:
+        if not self.replies.active:
             return [floor.Refuse("response_cancel_not_active")]
-        commands = self._stop("client_cancelled")
-        return [*commands, *self._reply_over(now)]
+        return [*self._stop("client_cancelled"), *self._reply_over(now)]
 
     def _end_turn(self, now: float) -> list[floor.Command]:
         if self.state is State.PAUSED and self._turn.text is not None:
@@ -443,7 +399,8 @@ class TurnManager:
         return [*commands, *self._enter(State.WAITING, now + self.policy.recognition_timeout)]
 
     def _clear(self, now: float) -> list[floor.Command]:
-        if self.turn is None:
-            return []
-        why = "cleared by the client"
-        return [*self._resume(why), *self._discard(why, now)]
+        return self._let_go("cleared by the client", now) if self.turn else []
+
+
+_UNDER_WAY = (State.CALLER, State.PAUSED, State.HELD, State.BESIDE)
+"""In which the client can end the caller's turn."""

@@ -79,12 +79,12 @@ ReplyPart = TextDelta | ToolCall | Finished
 class LanguageModel(Protocol):
     """One call's use of an engine. Its calls follow one another; they never overlap."""
 
-    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> float | None:
+    async def prefill(self, prompt: Prompt) -> float | None:
         """Read `prompt` into the cache without generating anything.
 
-        The last message is the caller's turn so far: what follows it in the chat template is read
-        only where the turn may be `whole`. Answers P(a sentence ends after its last word), its
-        last mark left aside; None where the engine does not tell. Cancelling is safe."""
+        The last message is the caller's turn so far and may be unfinished: what follows it in
+        the chat template is not read. Answers P(a sentence ends after its last word), its last
+        mark left aside; None where the engine does not tell. Cancelling is safe."""
 
     def reply(
         self, prompt: Prompt, sampling: Sampling | None = None

@@ -144,18 +144,16 @@ class LlamaCppModel:
         self._begun: tuple[object, ...] = ()
         """The instructions and tools with which the slot's cache begins."""
 
-    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> float | None:
+    async def prefill(self, prompt: Prompt) -> float | None:
         request = encode_prompt(marked(prompt))
         mark = _final_mark(prompt)
 
         def work(receive: Receive) -> None:
-            text, found, rest = self._engine.render(request).rpartition(END)
+            text, found, _ = self._engine.render(request).rpartition(END)
             if found and self._begin(prompt, receive):
                 words = text.removesuffix(mark)
                 rating = {"n_predict": 1, "logprobs": _LIKELIEST, "temperature": 0}
                 self._engine.complete(self._request(prompt=words, **rating), receive)
-                if whole:
-                    self._engine.complete(self._request(prompt=text + rest, n_predict=0), receive)
 
         read, ends = False, None
         while not read:

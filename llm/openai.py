@@ -100,9 +100,9 @@ class OpenAIModel:
         self._engine = engine
         self._open = True
 
-    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> float | None:
+    async def prefill(self, prompt: Prompt) -> float | None:
         """Nothing: a request only to warm the server's cache may cost money."""
-        del prompt, whole
+        del prompt
         return None
 
     async def reply(

@@ -119,11 +119,10 @@ class TransformersModel:
         self._track: Track | None = Track()
         self._stream: BlockingStream | None = None
 
-    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> float | None:
+    async def prefill(self, prompt: Prompt) -> float | None:
         def work(receive: Receive) -> None:
-            text = self._engine.checkpoint.render(marked(prompt), answered=whole)
-            known, _, rest = text.rpartition(END)
-            tokens = self._engine.checkpoint.encode(known + rest if whole else known)
+            text = self._engine.checkpoint.render(marked(prompt), answered=False)
+            tokens = self._engine.checkpoint.encode(text.rpartition(END)[0])
             if tokens:
                 self._engine.run(Job(self._own_track(), tokens, receive))
 

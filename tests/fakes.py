@@ -154,7 +154,7 @@ class FakeModel:
     busy: bool = False
     closed: bool = False
 
-    async def prefill(self, prompt: Prompt, *, whole: bool = False) -> float | None:
+    async def prefill(self, prompt: Prompt) -> float | None:
         await self._use()
         try:
             self.engine.prefills.append(prompt)

@@ -512,7 +512,8 @@ class World:
 
     def make(self, kind: str, data: tuple[str, int, float, bool]) -> t.Event | None:
         text, offset, fraction, flag = data
-        reply = self.manager.reply.number if self.manager.reply else 0
+        current = self.manager.replies.current
+        reply = current.number if current else 0
         pause = self.manager._pauses + offset
         match kind:
             case "speech" if not self.speaking:
