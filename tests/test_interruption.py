@@ -1,0 +1,122 @@
+"""What speech over a reply is, and where a voice falls silent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assistant.interruption import (
+    Candidate,
+    Verdict,
+    echoed,
+    is_backchannel,
+    judge,
+    same_words,
+    stops,
+    thinks_aloud,
+)
+from speech.dip import Dips
+from speech.interfaces import FRAME
+
+LONG = Candidate("tell me about the moon instead", final=True, speech=1.6, age=3.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Mm-hmm.", "Yeah, yeah.", "Oh, wow!", "I see, right.", "", "嗯，对。", "なるほど", "Genau."],
+)
+def test_backchannels(text: str) -> None:
+    assert is_backchannel(text)
+    assert not stops(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["Yeah, but why?", "I see the moon", "Right now", "对不起，停", "okay stop"]
+)
+def test_more_than_a_backchannel(text: str) -> None:
+    assert not is_backchannel(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Wait.", "No, no.", "Yeah, hold on", "Oh no", "Excuse me,", "等一下", "停！", "Warte mal"],
+)
+def test_words_that_stop(text: str) -> None:
+    assert stops(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["No way!", "Nothing", "Stopping distances are long", "waiting for it"]
+)
+def test_words_that_only_look_like_it(text: str) -> None:
+    assert not stops(text)
+
+
+def test_thinking_aloud_is_nothing_else() -> None:
+    assert thinks_aloud("Hmm, let me see... um.")
+    assert not thinks_aloud("Let me see the menu.")
+    assert not thinks_aloud("")
+
+
+def test_an_echo_has_the_reply_s_words_in_its_order() -> None:
+    spoken = "The moon is about 384 thousand kilometres away from the earth."
+    assert echoed("moon is about three", spoken) == 0.75
+    assert echoed("What about Mars?", spoken) < 0.5
+    assert echoed("", spoken) == 0.0
+
+
+def test_same_words_whatever_the_marks() -> None:
+    assert same_words("What time is it?", "what time is it")
+    assert not same_words("What time is it?", "what time is this")
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({}, Verdict.INTERRUPT),
+        ({"below": 14.0}, Verdict.LET_GO),
+        ({"below": 14.0, "words": "Stop!"}, Verdict.INTERRUPT),
+        ({"echoed": 0.9}, Verdict.LET_GO),
+        ({"confidence": 0.2}, Verdict.LET_GO),
+        ({"words": "Yeah."}, Verdict.LET_GO),
+        ({"words": "Yeah.", "answers": True}, Verdict.INTERRUPT),
+        ({"words": ""}, Verdict.LET_GO),
+        ({"words": None, "final": False}, Verdict.OPEN),
+        ({"words": "tell", "final": False, "speech": 0.3}, Verdict.OPEN),
+        ({"words": "tell", "final": False, "speech": 0.9}, Verdict.INTERRUPT),
+        ({"words": "tell me about", "final": False, "speech": 0.4}, Verdict.INTERRUPT),
+        ({"words": "tell me about", "final": False, "speech": 0.4, "age": 0.5}, Verdict.OPEN),
+        ({"words": "Wait", "final": False, "speech": 0.2, "confidence": 0.34}, Verdict.INTERRUPT),
+    ],
+)
+def test_what_it_is(change: dict[str, object], verdict: Verdict) -> None:
+    assert judge(replace(LONG, **change))[0] is verdict  # type: ignore[arg-type]  # by name
+
+
+@given(st.text(max_size=60), st.booleans(), st.floats(0, 5), st.floats(0, 1))
+def test_what_has_ended_is_decided(text: str, over: bool, speech: float, confidence: float) -> None:
+    verdict, why = judge(
+        replace(LONG, words=text, final=over, speech=speech, confidence=confidence)
+    )
+    assert why
+    assert not over or verdict is not Verdict.OPEN
+
+
+def test_a_dip_is_noticed_once_and_a_short_one_is_none() -> None:
+    loud, quiet = np.full(FRAME, 0.2, np.float32), np.full(FRAME, 1e-3, np.float32)
+    dips = Dips()
+    found = [dips.push(frame) for frame in (loud, loud, quiet, loud, loud, quiet, quiet, quiet)]
+    assert found == [False] * 6 + [True, False]
+    assert dips.quiet
+    assert dips.audible_to == 5 * FRAME
+
+
+def test_under_noise_there_is_no_dip() -> None:
+    dips = Dips()
+    loud, noisy = np.full(FRAME, 0.2, np.float32), np.full(FRAME, 0.03, np.float32)
+    assert not any(dips.push(frame) for frame in (loud, loud, noisy, noisy, noisy))
+    assert dips.audible_to == 5 * FRAME
