@@ -23,6 +23,8 @@ class Policy:
     speculate_within: float = 2.0
     """A turn that needs no more silence than this is likely over: its reply is started, unseen,
     before it is committed. 0: never."""
+    linger: float = 0.8
+    """The longest that a turn which is over waits for its reply, and can be reopened."""
     barge_in: float = 0.6
     """Speech of this length over a reply, of which no word is recognised yet, interrupts it."""
     hold: float = 0.55
@@ -107,6 +109,13 @@ class Rated:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplyReady:
+    """Its first sound, or all that it says without one, can be sent."""
+
+    reply: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyDelivered:
     reply: int
     text: str = ""
@@ -154,6 +163,7 @@ Event = (
     | RecognitionFailed
     | Heard
     | Rated
+    | ReplyReady
     | ReplyDelivered
     | ReplyFinished
     | ReplyRequested

@@ -26,6 +26,8 @@ class Reply:
     """When it went live."""
     answers: str = ""
     """The words that a speculative reply was started on."""
+    ready: bool = False
+    """It can be heard as soon as it is published."""
 
 
 class Replies:
@@ -69,6 +71,11 @@ class Replies:
         self._count += 1
         self.current = Reply(self._count, Phase.SPECULATIVE, answers=words)
         return floor.StartReply(self._count, speculative=True, said=words)
+
+    def prepared(self) -> None:
+        """The reply under way is ready."""
+        if self.current is not None:
+            self.current = replace(self.current, ready=True)
 
     def publish(self, now: float) -> list[floor.Command]:
         """What was prepared goes live."""

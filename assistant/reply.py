@@ -51,6 +51,9 @@ class ReplyOwner(Protocol):
     def plays(self, pcm: Pcm, rate: int, when: float) -> None:
         """Samples go out now, of shape (n,) at `rate` Hz, to be heard at loop time `when`."""
 
+    def reply_ready(self, reply: Reply) -> None:
+        """Its first sound, or all that it says without one, can be sent."""
+
     def reply_delivered(self, reply: Reply) -> None:
         """Everything is sent; the client has seen response.done."""
 
@@ -121,6 +124,7 @@ class Reply:
         self._usage = Finished("stop")
         self._error: Exception | None = None
         self._published = asyncio.Event()
+        self._is_ready = False
         self._space = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -231,12 +235,20 @@ class Reply:
             self.ledger.say(clause, len(speech.pcm), speech.marks)
             samples += len(speech.pcm)
             playback.add(speech.pcm)
+            self._get_ready()
             self._pump()
             await self._published.wait()
             await self._wait_for_space(playback)
+        self._get_ready()
         await self._published.wait()
         playback.finish()
         self._pump()
+
+    def _get_ready(self) -> None:
+        """Say once that publishing it would be heard."""
+        if not self._is_ready:
+            self._is_ready = True
+            self._owner.reply_ready(self)
 
     async def _wait_for_space(self, playback: Playback) -> None:
         while self.ledger.samples - playback.sent > self._ahead:
@@ -244,6 +256,7 @@ class Reply:
             await self._space.wait()
 
     async def _write(self) -> None:
+        self._get_ready()
         await self._published.wait()
         while (text := await self._clauses.get()) is not None:
             self._begin_message()

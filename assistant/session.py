@@ -402,6 +402,9 @@ class Session:
     def plays(self, pcm: Pcm, rate: int, when: float) -> None:
         self.ear.plays(pcm, rate, when - self._last_audio)
 
+    def reply_ready(self, reply: Reply) -> None:
+        self.turn(floor.ReplyReady(reply.number))
+
     def reply_delivered(self, reply: Reply) -> None:
         self.turn(floor.ReplyDelivered(reply.number, reply.text))
 

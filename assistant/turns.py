@@ -5,18 +5,20 @@ Events come in with the time at which they are true, commands go out, and `timer
 this file and in the two pure functions that it asks: endpointing.silence_needed (is the turn
 over?) and interruption.judge (what is this speech over the reply?). Theory of operation:
 
-    IDLE ──speech──▶ CALLER ──pause──▶ PAUSED ──deadline──▶ (WAITING for words) ──▶ REPLY ──▶ IDLE
-                       ▲────────speech────┘                                         │  ▲
-                       │                                                     speech ▼  │ let go
-                       └──── interruption ◀── BESIDE ◀──still open, resumed── HELD ────┘
+    IDLE ──speech──▶ CALLER ──pause──▶ PAUSED ──deadline──▶ DUE or WAITING ──▶ REPLY ──▶ IDLE
+                       ▲────────speech────┴───────────────────┘               │  ▲
+                       │                                               speech ▼  │ let go
+                       └── interruption ◀── BESIDE ◀──still open, resumed── HELD ┘
 
-A pause asks two slow questions (how does the end sound? what was said?). Their answers carry the
+A pause asks slow questions (how does the end sound? what was said?). Their answers carry the
 number of the pause, so an answer to an older pause matches nothing. A likely end, even one that
 is only guessed while the caller still speaks, starts the reply before the deadline; it stays
 unpublished until the turn is committed with the very words that it answers, and is dropped
-without a trace when the caller goes on. Speech during a reply holds the delivery (HELD). What
-is still open when the hold has lasted long enough is watched while the reply goes on (BESIDE).
-Where the client forbids interruption the caller's turn is collected beside the reply (OVERLAP).
+without a trace when the caller goes on. A turn that is over is DUE until its reply can be heard:
+that long it costs nothing to let the caller go on. One whose words are late is WAITING for them.
+Speech during a reply holds the delivery (HELD). What is still open when the hold has lasted long
+enough is watched while the reply goes on (BESIDE). Where the client forbids interruption the
+caller's turn is collected beside the reply (OVERLAP).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class State(enum.Enum):
     IDLE = "idle"
     CALLER = "caller"
     PAUSED = "paused"
+    DUE = "due"
     WAITING = "waiting"
     REPLY = "reply"
     HELD = "held"
@@ -71,6 +74,8 @@ class TurnManager:
             case State.PAUSED if self._turn.text is None:
                 return self._enter(State.WAITING, now + self.policy.recognition_timeout)
             case State.PAUSED:
+                return self._over(now)
+            case State.DUE:
                 return self._commit(now)
             case State.WAITING:
                 return self._not_understood(now)
@@ -86,7 +91,7 @@ class TurnManager:
             case State.CALLER, floor.SpeechPaused():
                 self._pause(event, now)
                 return self._await_end(now)
-            case ((State.PAUSED | State.WAITING), floor.SpeechStarted()):
+            case ((State.PAUSED | State.DUE | State.WAITING), floor.SpeechStarted()):
                 return self._go_on(event, now)
             case State.CALLER, floor.Heard():
                 return self._follow(event, now)
@@ -135,6 +140,9 @@ class TurnManager:
                 return self._let_go("not recognised", now)
 
             # The reply's own life. A stale number matches nothing.
+            case _, floor.ReplyReady(number) if self.replies.is_current(number):
+                self.replies.prepared()
+                return self._commit(now) if self.state is State.DUE else []
             case _, floor.ReplyDelivered(number, text) if self.replies.deliver(number):
                 self._habits.asked = text
                 return []
@@ -199,11 +207,9 @@ class TurnManager:
         words = self._turn.said(event)
         announced = [] if is_faint(event.below) else self._announce()
         commands = [*announced, *self._guess(now)]
-        # The last word of speech that goes on is half said, and often another in the end.
-        known = words if self._turn.settled else words.rpartition(" ")[0]
-        if self.replies.current or self._turn.ends(known) is not None:
+        if self.replies.current or self._turn.ends(words) is not None:
             return commands
-        return [*commands, floor.Prefill(known)]
+        return [*commands, floor.Prefill(words)]
 
     def _guess(self, now: float) -> list[floor.Command]:
         """Prepare a reply to the words of speech that goes on, where they seem to be all."""
@@ -258,6 +264,14 @@ class TurnManager:
         if not (allowed and likely and words) or thinks_aloud(words):
             return dropped
         return [*dropped, self.replies.prepare(words)]
+
+    def _over(self, now: float) -> list[floor.Command]:
+        """The turn is over, but until its reply can be heard the caller may still go on."""
+        commands = self._speculate(self._turn.text or "", likely=True)
+        reply = self.replies.current
+        if reply is None or reply.ready:
+            return [*commands, *self._commit(now)]
+        return [*commands, *self._enter(State.DUE, now + self.policy.linger)]
 
     def _commit(self, now: float) -> list[floor.Command]:
         turn = self._turn
@@ -388,7 +402,7 @@ class TurnManager:
         return [*self._stop("client_cancelled"), *self._reply_over(now)]
 
     def _end_turn(self, now: float) -> list[floor.Command]:
-        if self.state is State.PAUSED and self._turn.text is not None:
+        if self.state in (State.PAUSED, State.DUE) and self._turn.text is not None:
             return self._commit(now)
         commands: list[floor.Command] = []
         if self.state in (State.HELD, State.BESIDE):
@@ -402,5 +416,5 @@ class TurnManager:
         return self._let_go("cleared by the client", now) if self.turn else []
 
 
-_UNDER_WAY = (State.CALLER, State.PAUSED, State.HELD, State.BESIDE)
+_UNDER_WAY = (State.CALLER, State.PAUSED, State.DUE, State.HELD, State.BESIDE)
 """In which the client can end the caller's turn."""

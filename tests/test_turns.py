@@ -69,7 +69,9 @@ def test_complete_turn_is_answered_after_the_short_silence() -> None:
     ]
     assert needed(text) < 0.5
     assert manager.timer() == pytest.approx(1.0 + needed(text))
-    committed, published = play(manager, (1.0 + needed(text), None))
+    assert play(manager, (1.0 + needed(text), None)) == [], "nothing can be heard yet"
+    assert manager.state is State.DUE
+    committed, published = play(manager, (1.5, t.ReplyReady(1)))
     assert isinstance(committed, t.CommitTurn)
     assert "P(over)" in committed.why
     assert plain([committed, published]) == [t.CommitTurn(1, text), t.PublishReply(1)]
@@ -80,7 +82,7 @@ def test_incomplete_turn_waits_and_is_not_speculated_on() -> None:
     commands = play(manager, *said("I went to the", probability=0.1))
     assert not any(isinstance(command, t.PublishReply) for command in commands)
     assert manager.timer() == pytest.approx(1.0 + NORMAL.most)
-    late = plain(play(manager, (1.1 + NORMAL.most, None)))
+    late = plain(play(manager, (1.1 + NORMAL.most + POLICY.linger, None)))
     assert late == [t.CommitTurn(1, "I went to the"), t.PublishReply(1)]
 
 
@@ -110,6 +112,23 @@ def test_going_on_reopens_the_turn_and_drops_the_speculation() -> None:
     assert plain(commands[-2:]) == [t.CommitTurn(1, text), t.PublishReply(2)]
 
 
+def test_a_caller_who_goes_on_before_the_reply_can_be_heard_reopens_the_turn() -> None:
+    manager = TurnManager(POLICY)
+    play(manager, *said("I walked to the library."), (1.6, None))
+    assert manager.state is State.DUE
+    assert play(manager, (1.7, t.SpeechStarted(0.1))) == [t.DropReply(1)]
+    assert manager.state is State.CALLER
+    assert play(manager, (1.8, t.ReplyReady(1))) == []
+
+
+def test_a_slow_reply_does_not_keep_a_turn_open_for_ever() -> None:
+    manager = TurnManager(POLICY)
+    text = "What time is it?"
+    play(manager, *said(text), (1.3, None))
+    committed = plain(play(manager, (1.3 + POLICY.linger, None)))
+    assert committed == [t.CommitTurn(1, text), t.PublishReply(1)]
+
+
 def test_a_caller_who_pauses_long_is_given_longer() -> None:
     """The same pause in the same words is waited out longer after long pauses of this caller."""
     due = []
@@ -132,7 +151,7 @@ def test_a_reply_is_guessed_while_the_caller_still_speaks() -> None:
     manager = TurnManager(POLICY)
     text = "What time is it?"
     play(manager, (0.5, t.SpeechStarted(0.1)))
-    assert play(manager, (0.9, t.Heard("What", "What time"))) == [t.Prefill("What")]
+    assert play(manager, (0.9, t.Heard("What", "What time"))) == [t.Prefill("What time")]
     guess = play(manager, (1.05, t.Heard("What time is", text, quiet=True)))
     assert guess == [t.StartReply(1, speculative=True, said=text)]
     end = [
@@ -172,7 +191,7 @@ def test_a_guess_that_was_wrong_is_dropped() -> None:
     play(manager, (0.5, t.SpeechStarted(0.1)))
     play(manager, (1.3, t.Heard("What time", "What time is it?", quiet=True)))
     more = play(manager, (1.6, t.Heard("What time is it", "What time is it in")))
-    assert more == [t.DropReply(1), t.Prefill("What time is it")]
+    assert more == [t.DropReply(1), t.Prefill("What time is it in")]
 
 
 def test_words_that_differ_from_the_guess_get_a_reply_of_their_own() -> None:
@@ -287,8 +306,8 @@ def test_one_word_is_not_yet_an_interruption_but_lasting_speech_with_it_is() -> 
 def test_a_young_reply_is_harder_to_interrupt() -> None:
     old = held(at=3.5)
     assert plain(play(old, (3.8, t.Heard("", "in Bern then")))) == TAKEN
-    young = TurnManager(POLICY)
-    began = next(now for now in (1.2, 1.3, 1.5) if play(young, *said("Hello."), (now, None)))
+    young, began = TurnManager(POLICY), 2.0
+    play(young, *said("Hello."), (began, t.ReplyReady(1)))
     play(young, (began + 0.4, t.SpeechStarted(0.1)))
     assert play(young, (began + 0.6, t.Heard("", "in Bern then"))) == []
 
@@ -431,7 +450,7 @@ TEXTS = st.sampled_from(["What time is it?", "Stop.", "", "mm-hmm", "hmm", "in t
 NUMBERS = st.sampled_from([0, 0, 0, 0, -1, 1])
 KINDS = (
     "speech speech speech pause pause pause score score words words words failed heard delivered "
-    "finished finished finished finished request cancel commit clear policy "
+    "finished finished finished finished ready ready request cancel commit clear policy "
     "answered answered answered answered"
 ).split()
 
@@ -530,6 +549,8 @@ class World:
                 return t.RecognitionFailed(pause)
             case "heard" if text:
                 return t.Heard("", text, flag, fraction)
+            case "ready":
+                return t.ReplyReady(reply + offset)
             case "delivered":
                 return t.ReplyDelivered(reply + offset)
             case "finished" if self.live == reply + offset:
