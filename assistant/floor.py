@@ -34,7 +34,7 @@ class Policy:
     idle_asks: int = 2
     """How often that is asked until the caller speaks again."""
     recognition_timeout: float = 20.0
-    lost_speech: float = 1.5
+    lost_speech: float = 3.5
     """Speech at least this long without a recognised word deserves an apology."""
     create_response: bool = True
     interrupt_response: bool = True

@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 _FAINT = 10.0
 """dB under the caller's usual level from which a voice is somebody else's: the television, or a
 person across the room."""
-_DOUBTFUL, _CLEAR = 0.3, 0.6
+_DOUBTFUL, _CLEAR = 0.35, 0.6
 """Confidence under which words are what a recogniser makes of a noise, and from which even a
 short one is believed: it writes "I'm him" for a hummed assent."""
 _BRIEF = 0.65

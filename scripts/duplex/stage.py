@@ -92,7 +92,8 @@ async def perform(url: str, api_key: str, kind: Kind, book: Book, scenario: Scen
                 await _sounding(caller, take)
             take.cues.append(await _sound(caller, scenario, cue))
         await _aftermath(caller, take)
-        if caller.speaker.cuts or take.status(take.reply) == "cancelled":
+        # Where the assistant was asked nothing first, a reply that was cut off was itself a cut-in.
+        if take.reply and (caller.speaker.cuts or take.status(take.reply) == "cancelled"):
             take.kept = await kept(caller, take.reply)
     speaker = caller.speaker
     take.played, take.gaps, take.cuts = speaker.played, speaker.gaps, speaker.cuts
