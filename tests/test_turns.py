@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from assistant import floor as t
 from assistant.endpointing import Pause, profile, silence_needed
+from assistant.interruption import same_words
 from assistant.turns import State, TurnManager
 
 POLICY = t.Policy()
@@ -233,6 +234,26 @@ def test_words_of_an_older_pause_end_no_turn() -> None:
     assert t.CommitTurn(1, "half of it all") in plain(
         play(manager, (9.2, t.Transcribed(3, "half of it all")))
     )
+
+
+def test_words_of_an_older_pause_are_not_those_of_this_one() -> None:
+    manager = TurnManager(POLICY)
+    play(manager, (0.5, t.SpeechStarted(0.1)), (1.2, t.SpeechPaused(0.2, 0.5)))
+    play(manager, (1.25, t.SpeechStarted(0.1)), (2.2, t.SpeechPaused(0.2, 0.7)))
+    assert play(manager, (2.3, t.Transcribed(1, "What time is it?"))) == []
+    assert manager.turn is not None
+    assert manager.turn.text is None
+
+
+def test_a_guess_is_not_published_for_late_words_that_differ() -> None:
+    manager = TurnManager(POLICY)
+    play(manager, (0.5, t.SpeechStarted(0.1)))
+    play(manager, (1.3, t.Heard("What time", "What time is it?", quiet=True)))
+    play(manager, (1.4, t.SpeechPaused(0.1, 0.8)), (1.5 + NORMAL.most, None))
+    assert manager.state is State.WAITING
+    text = "What time is it now?"
+    late = plain(play(manager, (5.0, t.Transcribed(1, text))))
+    assert late == [t.DropReply(1), t.CommitTurn(1, text), t.StartReply(2)]
 
 
 @pytest.mark.parametrize("failure", [t.RecognitionFailed(1), None])
@@ -471,6 +492,7 @@ class World:
         self.commands: list[t.Command] = []
         self.live: int | None = None
         self.prepared: int | None = None
+        self.said = self.committed = ""
         self.open_turn: int | None = None
         self.speaking = False
         self.spoke = self.settled = 0
@@ -491,11 +513,11 @@ class World:
 
     def check(self, command: t.Command) -> None:
         match command:
-            case t.StartReply(number, speculative, request):
+            case t.StartReply(number, speculative, request, said):
                 assert self.live is None, "two live replies"
                 assert self.prepared is None
                 if speculative:
-                    self.prepared = number
+                    self.prepared, self.said = number, said
                 else:
                     self.live = number
                 if request:
@@ -508,6 +530,7 @@ class World:
                     self.asked.remove(request)
             case t.PublishReply(number):
                 assert self.prepared == number, "published what was not prepared"
+                assert same_words(self.said, self.committed), "it answers other words"
                 assert self.live is None
                 self.prepared, self.live = None, number
             case t.DropReply(number):
@@ -524,6 +547,7 @@ class World:
                 self.spoke += 1
             case t.CommitTurn(turn) | t.DiscardTurn(turn):
                 assert self.open_turn == turn
+                self.committed = command.text if isinstance(command, t.CommitTurn) else ""
                 self.open_turn = None
                 self.settled += 1
             case t.AnnounceSpeech(turn):
