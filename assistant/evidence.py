@@ -154,7 +154,7 @@ class Habits:
             speech, own = turn.seconds(now), tuple(self.own_pauses)
             hoped = Pause(_HOPED, words, speech, None, self.asked, own, turn.ends(words))
             needed = silence_needed(hoped, profile(policy.profile))
-        return needed <= policy.speculate_within
+        return needed <= policy.guess_within
 
     def why_over(self, turn: Turn, now: float) -> str:
         if turn.silent_since is None:

@@ -17,12 +17,13 @@ class Policy:
     """The numbers behind the decisions, all in seconds of silence or speech."""
 
     profile: str = "normal"
-    """How much silence ends a turn (endpointing.PROFILES); empty: always `silence`."""
+    """How much silence ends a turn (endpointing.profile); empty: always `silence`."""
     silence: float = 0.5
     """What ends a turn where there is no profile (server_vad)."""
     speculate_within: float = 2.0
-    """A turn that needs no more silence than this is likely over: its reply is started, unseen,
-    before it is committed. 0: never."""
+    """A turn that pauses and needs no more silence than this has its reply started, unseen."""
+    guess_within: float = 1.0
+    """The same for words of speech that goes on: a wrong guess costs what recognition needs."""
     linger: float = 0.8
     """The longest that a turn which is over waits for its reply, and can be reopened."""
     barge_in: float = 0.6

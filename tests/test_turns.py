@@ -187,6 +187,15 @@ def test_words_that_want_more_are_waited_for_and_words_that_end_are_not() -> Non
     assert due[1] < due[0]  # type: ignore[operator]  # both have a deadline
 
 
+def test_words_that_want_more_are_no_guess_however_settled() -> None:
+    manager = TurnManager(POLICY)
+    play(manager, (0.5, t.SpeechStarted(0.1)), (0.9, t.Rated("I", 0.0)))
+    assert play(manager, (1.3, t.Heard("I", "I walked to", quiet=True))) == [
+        t.Prefill("I walked to")
+    ]
+    assert play(manager, (1.35, t.Rated("I walked to", 0.0))) == []
+
+
 def test_a_guess_that_was_wrong_is_dropped() -> None:
     manager = TurnManager(POLICY)
     play(manager, (0.5, t.SpeechStarted(0.1)))
