@@ -22,8 +22,9 @@ class Policy:
     """What ends a turn where there is no profile (server_vad)."""
     speculate_within: float = 2.0
     """A turn that pauses and needs no more silence than this has its reply started, unseen."""
-    guess_within: float = 1.0
-    """The same for words of speech that goes on: a wrong guess costs what recognition needs."""
+    guess_within: float = 2.0
+    """The same for words of speech that goes on. With the `normal` profile this takes any settled
+    words for a guess: measured with four callers, 1.0 gave 4.4 to 5.1 s instead of 3.3."""
     linger: float = 0.8
     """The longest that a turn which is over waits for its reply, and can be reopened."""
     barge_in: float = 0.6

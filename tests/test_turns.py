@@ -188,7 +188,7 @@ def test_words_that_want_more_are_waited_for_and_words_that_end_are_not() -> Non
 
 
 def test_words_that_want_more_are_no_guess_however_settled() -> None:
-    manager = TurnManager(POLICY)
+    manager = TurnManager(t.Policy(guess_within=1.0))
     play(manager, (0.5, t.SpeechStarted(0.1)), (0.9, t.Rated("I", 0.0)))
     assert play(manager, (1.3, t.Heard("I", "I walked to", quiet=True))) == [
         t.Prefill("I walked to")
