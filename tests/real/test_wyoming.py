@@ -21,7 +21,8 @@ from assistant.wyoming_server import serve
 
 CONFIG = Config(
     llm=LlmConfig(model="qwen2.5-coder-0.5b", temperature=0.0, context=1024),
-    tts=TtsConfig(engine="piper"),
+    # Kokoro says a sentence the same way each time; Piper does not, and is misheard now and then.
+    tts=TtsConfig(engine="kokoro"),
 )
 QUESTION = "What is the capital of France?"
 
