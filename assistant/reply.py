@@ -179,11 +179,13 @@ class Reply:
         if self.playback:
             self.playback.unseen(self._clock.time())
 
-    def plays_again(self, size: int) -> None:
-        """The client begins to play the last `size` bytes of what it was sent."""
+    def plays_again(self, data: bytes) -> None:
+        """The client is sent the end of what it was sent again, and begins to play it."""
         if self.playback is None or self._mouth is None:
             return
-        self.playback.repeated(size // self._mouth.sample_width, self._clock.time())
+        pcm, now = self._mouth.decode(data), self._clock.time()
+        self.playback.repeated(len(pcm), now)
+        self._owner.plays(pcm, self.playback.rate, now)
         if self.done:
             self._await_the_last_sample()
         else:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from assistant import floor, requests
+from assistant.arrival import Arrival
 from assistant.caller import CallerTurns, Committed
 from assistant.clock import Alarm, CallClock
 from assistant.config import Config
@@ -27,12 +28,13 @@ from assistant.conversation import Item
 from assistant.hearing import Ear, Stretch, Words
 from assistant.interruption import echoed
 from assistant.memory import Memory
+from assistant.mind import Mind
 from assistant.outbox import Outbox, Transport
 from assistant.phrases import phrase
 from assistant.pictures import look
 from assistant.policy import defaults, turn_policy
 from assistant.record import TurnLog
-from assistant.replay import audio_bytes
+from assistant.replay import audio_in
 from assistant.reply import Reply
 from assistant.resume import ResumableLine
 from assistant.tasks import Tasks
@@ -61,10 +63,6 @@ EXTENSION = "conch.1"
 CAPABILITIES = {"version": 1, "extensions": [EXTENSION]}
 _JUST_SAID = 300
 """Characters of a reply that may still echo."""
-_MISSING_AUDIO = 0.5
-"""Seconds without audio, while the caller speaks, that count as silence from then on."""
-_SETTLING = 0.5
-"""Seconds in which a client that is back sends the audio that it kept; only then time goes on."""
 
 
 class Session:
@@ -98,22 +96,14 @@ class Session:
         self._transport, self._engines = transport, engines
         self._line = transport if isinstance(transport, ResumableLine) else None
         self._outbox = self._line or Outbox(transport, config.server.send_buffer_bytes)
-        self._loop = asyncio.get_running_loop()
         self.clock = CallClock()
+        self._arrival = Arrival(self.clock, patient=self._line is not None)
         self._log = TurnLog(config.call.record_turns, name, self.turns.policy, self.clock.time())
-        self._llm = engines.llm.open()
-        self._llm_free = asyncio.Lock()
-        self._unread: str | None = None
-        """Words of the turn under way that the model is to read next."""
-        self._reading: asyncio.Task[None] | None = None
         self._tasks = Tasks(self.report)
+        self._mind = Mind(engines, self._tasks, self._so_far, self._rated)
         self._transcriptions: set[asyncio.Task[None]] = set()
         self._alarm: Alarm | None = None
         self._gap_check: Alarm | None = None
-        self._settled: asyncio.TimerHandle | None = None
-        self._last_audio = self._last_audio_at = 0.0
-        """When the call's clock, and the loop's, last saw audio come."""
-        self._input_ms = 0.0
 
     async def run(self) -> None:
         """Serve the call until the client hangs up, or has to be hung up on."""
@@ -135,17 +125,17 @@ class Session:
 
     async def _close(self, *tasks: asyncio.Task[None]) -> None:
         """Stop everything before waiting for any of it: what still runs could start more."""
-        for timer in (self._alarm, self._gap_check, self._settled):
+        for timer in (self._alarm, self._gap_check):
             if timer:
                 timer.cancel()
+        self._arrival.close()
         self.ear.forget()
         self._tasks.cancel(*tasks)
         if self.reply:
             await self.reply.abandon()
         await self.ear.close()
         await self._tasks.ended(*tasks)
-        async with self._llm_free:
-            await self._llm.close()
+        await self._mind.close()
         self._log.close()
 
     def send(self, events: list[dict[str, Any]]) -> None:
@@ -156,19 +146,16 @@ class Session:
 
     def dropped(self) -> None:
         """Nothing is heard on either side: no time passes."""
-        self.clock.stop()
-        if self._settled:
-            self._settled.cancel()
+        self._arrival.dropped()
         if self.reply:
             self.reply.unseen()
 
-    def resumed(self, missed: list[str]) -> float:
+    def resumed(self, missed: list[str]) -> int:
         """The client is sent these events again; answers the milliseconds of audio taken in."""
         if self.reply:
-            self.reply.plays_again(audio_bytes(missed, self.reply.item_id))
-        self._last_audio = self.clock.time()
-        self._settled = self._loop.call_later(_SETTLING, self.clock.go)
-        return self._input_ms
+            self.reply.plays_again(audio_in(missed, self.reply.item_id))
+        self._arrival.resumed()
+        return self._arrival.milliseconds
 
     # --- a client event comes in ----------------------------------------------------------
 
@@ -197,10 +184,9 @@ class Session:
 
     async def hear(self, audio: Audio, rate: int) -> None:
         """The caller's next audio, shape (n,) at `rate` Hz. Waits while recognition is behind."""
-        self._input_ms += 1000 * len(audio) / rate
+        self._arrival.count(len(audio), rate)
         await self.ear.room()
-        self.clock.go()
-        self._last_audio, self._last_audio_at = self.clock.time(), self._loop.time()
+        self._arrival.came()
         if self.settings.turn_detection is None and not self.caller.item_id:
             self.ear.begin(at=self.ear.end)
             self.caller.open()
@@ -218,7 +204,7 @@ class Session:
     def _silence_where_audio_is_missing(self) -> None:
         """A client that stops sending in mid-speech has fallen silent: muted, or gone quiet."""
         self._gap_check = None
-        if self.clock.time() - self._last_audio >= _MISSING_AUDIO:
+        if self._arrival.missing():
             self._listen(np.zeros(RATE // 10, np.float32), RATE)
         if self.ear.speaking and self._gap_check is None:
             self._gap_check = self.clock.call_at(
@@ -261,22 +247,13 @@ class Session:
     def prefill(self, text: str) -> None:
         """Let the model read the conversation and the turn so far, while it has nothing to do."""
         if self.reply is None:
-            self._unread = text
-            if self._reading is None or self._reading.done():
-                self._reading = self._tasks.spawn(self._read_ahead())
+            self._mind.read(text)
 
-    async def _read_ahead(self) -> None:
-        while self._unread is not None:
-            async with self._llm_free:
-                text, self._unread = self._unread, None
-                prompt = self.memory.prompt(self.settings.response(), text)
-                try:
-                    async with self._engines.undisturbed():
-                        ends = await self._llm.prefill(prompt)
-                    if text and ends is not None:
-                        self.turn(floor.Rated(text, ends))
-                except LanguageModelError as error:
-                    _log.warning("nothing was read ahead: %s", error)
+    def _so_far(self, text: str) -> Prompt:
+        return self.memory.prompt(self.settings.response(), text)
+
+    def _rated(self, text: str, ends: float) -> None:
+        self.turn(floor.Rated(text, ends))
 
     # --- who has the floor ----------------------------------------------------------------
 
@@ -294,8 +271,11 @@ class Session:
         self._alarm = None if due is None else self.clock.call_at(due, self._fire)
 
     def _fire(self) -> None:
-        self._alarm = None
         now = self.clock.time()
+        if self.turns.turn is not None and self._arrival.late():
+            self._alarm = self.clock.call_at(now, self._fire)
+            return
+        self._alarm = None
         self._obey(self._log.note(now, None, self.turns.fire(now)))
 
     def _carry_out(self, command: floor.Command) -> None:  # noqa: C901, PLR0912  # a table
@@ -330,7 +310,7 @@ class Session:
                 self.reply = None
             case floor.CancelReply(_, reason):
                 self._current_reply.cancel(reason)
-                self.ear.silenced(self._since_audio(self.clock.time()))
+                self.ear.silenced(self._arrival.since(self.clock.time()))
                 self.memory.keep_heard(self._current_reply)
                 self.reply = None
             case floor.Refuse(code):
@@ -405,9 +385,7 @@ class Session:
         self.reply = Reply(number, stream, source, mouth, self, lead)
         self.reply.remembered = settings.in_conversation
         self.reply.timing.recognition = self._recognition
-        self._unread = None
-        if self._reading:
-            self._reading.cancel()
+        self._mind.attend()
         self.reply.start()
         if not speculative:
             self._publish()
@@ -424,11 +402,10 @@ class Session:
         if self._transcriptions:
             await asyncio.wait(self._transcriptions)
         sampling = Sampling(settings.temperature, settings.max_tokens)
-        async with self._llm_free:
-            prompt = prompt or self.memory.prompt(settings)
-            async with aclosing(self._llm.reply(prompt, sampling)) as parts:
-                async for part in parts:
-                    yield part
+        answer = self._mind.answer(lambda: prompt or self.memory.prompt(settings), sampling)
+        async with aclosing(answer) as parts:
+            async for part in parts:
+                yield part
 
     @property
     def _current_reply(self) -> Reply:
@@ -439,12 +416,7 @@ class Session:
     # --- what a reply tells its session ---------------------------------------------------
 
     def plays(self, pcm: Pcm, rate: int, when: float) -> None:
-        self.ear.plays(pcm, rate, self._since_audio(when))
-
-    def _since_audio(self, when: float) -> float:
-        """Seconds of the caller's audio from the last that came to `when` by the call's clock: the
-        microphone is not stopped by a broken connection."""
-        return when + self.clock.behind - self._last_audio_at
+        self.ear.plays(pcm, rate, self._arrival.since(when))
 
     def reply_ready(self, reply: Reply) -> None:
         self.turn(floor.ReplyReady(reply.number))
