@@ -63,6 +63,8 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
                 ]
             )
             session.look(item, event.event_id)
+            if item.wire["type"] == "function_call_output":
+                session.turn(floor.ToolAnswered(item.wire["call_id"]))
             session.prefill("")
         case wire.ConversationItemRetrieve(item_id=item_id):
             item = session.memory.conversation.get(item_id, "item_retrieve_invalid_item_id")

@@ -51,6 +51,7 @@ from llm.interfaces import (
     ReplyPart,
     Sampling,
     TextDelta,
+    ToolCall,
 )
 from speech.interfaces import RATE, Audio, Pcm, SpeechError
 
@@ -417,6 +418,10 @@ class Session:
 
     def plays(self, pcm: Pcm, rate: int, when: float) -> None:
         self.ear.plays(pcm, rate, self._arrival.since(when))
+
+    def tool_called(self, reply: Reply, call: ToolCall) -> None:
+        if reply.playback and reply.remembered:
+            self.turn(floor.ToolCalled(call.id))
 
     def reply_ready(self, reply: Reply) -> None:
         self.turn(floor.ReplyReady(reply.number))
