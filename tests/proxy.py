@@ -15,6 +15,7 @@ class Proxy:
         """`target` is the server's host:port."""
         self._target, self._latency = target, latency
         self._writers: set[asyncio.StreamWriter] = set()
+        self._stalled: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.get_running_loop()
         self.up = True
         """Whether new connections get through."""
@@ -28,13 +29,15 @@ class Proxy:
 
     def cut(self) -> None:
         """Every connection breaks, and whatever is on its way is lost."""
-        for writer in self.stall():
+        self.stall()
+        for writer in self._stalled:
             writer.transport.abort()
+        self._stalled.clear()
 
-    def stall(self) -> set[asyncio.StreamWriter]:
+    def stall(self) -> None:
         """Every connection seems to be alive, and carries nothing any more."""
-        stalled, self._writers = self._writers, set()
-        return stalled
+        self._stalled |= self._writers
+        self._writers.clear()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self.up:

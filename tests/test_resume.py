@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from assistant.clients.wav import RATE, CallError, WavCaller
-from assistant.config import Config, ServerConfig
+from assistant.config import Config, ServerConfig, TurnSettings
 from assistant.session import EXTENSION
 from llm.interfaces import Finished, Prompt, ReplyPart, TextDelta, ToolCall
 from speech.audio import to_float
@@ -52,7 +52,8 @@ async def network(
 ) -> AsyncIterator[tuple[Loopback, Proxy, FakeEngines]]:
     engines = NamedEngines()
     engines.llm.script = script
-    config = Config(server=ServerConfig(port=0, **settings))
+    quiet = TurnSettings(tool_wait_ms=0)  # words that end early on purpose are another test's
+    config = Config(server=ServerConfig(port=0, **settings), turns=quiet)
     async with serving(engines, config) as server, proxied(server.host) as net:
         yield server, net, engines
 

@@ -31,6 +31,9 @@ _PING = 5.0
 """Seconds between two pings, and for which a pong may take: a connection that died silently is
 noticed well within the time that the server waits."""
 
+_FAREWELL = 1.0
+"""Seconds that the server has to say goodbye; one that is out of reach cannot."""
+
 
 class ConnectionLost(Exception):
     """The call is over; the message says why."""
@@ -107,6 +110,7 @@ class Connection:
             max_queue=None,
             ping_interval=_PING,
             ping_timeout=_PING,
+            close_timeout=_FAREWELL,
         )
 
     async def _come_back(self, resume: Event) -> None:
