@@ -25,6 +25,7 @@ from assistant.caller import CallerTurns, Committed
 from assistant.clock import Alarm, CallClock
 from assistant.config import Config
 from assistant.conversation import Item
+from assistant.driver import Driver
 from assistant.hearing import Ear, Stretch, Words
 from assistant.interruption import echoed
 from assistant.memory import Memory
@@ -103,7 +104,8 @@ class Session:
         self._tasks = Tasks(self.report)
         self._mind = Mind(engines, self._tasks, self._so_far, self._rated)
         self._transcriptions: set[asyncio.Task[None]] = set()
-        self._alarm: Alarm | None = None
+        driver = Driver(self.turns, self.clock, self._arrival, self._log, self._carry_out)
+        self.turn, self._driver = driver.tell, driver
         self._gap_check: Alarm | None = None
 
     async def run(self) -> None:
@@ -126,9 +128,9 @@ class Session:
 
     async def _close(self, *tasks: asyncio.Task[None]) -> None:
         """Stop everything before waiting for any of it: what still runs could start more."""
-        for timer in (self._alarm, self._gap_check):
-            if timer:
-                timer.cancel()
+        self._driver.stop()
+        if self._gap_check:
+            self._gap_check.cancel()
         self._arrival.close()
         self.ear.forget()
         self._tasks.cancel(*tasks)
@@ -257,27 +259,6 @@ class Session:
         self.turn(floor.Rated(text, ends))
 
     # --- who has the floor ----------------------------------------------------------------
-
-    def turn(self, event: floor.Event) -> None:
-        """Tell the turn manager, and do what it says."""
-        now = self.clock.time()
-        self._obey(self._log.note(now, event, self.turns.receive(event, now)))
-
-    def _obey(self, commands: list[floor.Command]) -> None:
-        for command in commands:
-            self._carry_out(command)
-        if self._alarm:
-            self._alarm.cancel()
-        due = self.turns.timer()
-        self._alarm = None if due is None else self.clock.call_at(due, self._fire)
-
-    def _fire(self) -> None:
-        now = self.clock.time()
-        if self.turns.turn is not None and self._arrival.late():
-            self._alarm = self.clock.call_at(now, self._fire)
-            return
-        self._alarm = None
-        self._obey(self._log.note(now, None, self.turns.fire(now)))
 
     def _carry_out(self, command: floor.Command) -> None:  # noqa: C901, PLR0912  # a table
         match command:

@@ -52,8 +52,9 @@ async def network(
 ) -> AsyncIterator[tuple[Loopback, Proxy, FakeEngines]]:
     engines = NamedEngines()
     engines.llm.script = script
-    quiet = TurnSettings(tool_wait_ms=0)  # words that end early on purpose are another test's
-    config = Config(server=ServerConfig(port=0, **settings), turns=quiet)
+    # A sentence that ends early on purpose is another test's.
+    turns = TurnSettings(tool_wait_ms=0, idle_ms=settings.pop("idle_ms", 40_000))
+    config = Config(server=ServerConfig(port=0, **settings), turns=turns)
     async with serving(engines, config) as server, proxied(server.host) as net:
         yield server, net, engines
 
@@ -166,6 +167,47 @@ def test_a_connection_that_dies_silently_loses_no_word_of_the_caller(seed: int) 
     run(whole())
 
 
+def test_nobody_is_asked_whether_they_are_there_while_they_cannot_answer() -> None:
+    async def whole() -> None:
+        async with network(idle_ms=3000) as (_server, net, engines), WavCaller(url(net)) as caller:
+            caller.say(pcm16(engines.code.audio("hello there", RATE)))
+            await caller.wait_for("response.done", 20)
+            await caller.played_out()
+            net.up = False
+            net.cut()
+            await asyncio.sleep(25)
+            net.up = True
+            back = caller.now
+            await caller.wait_for("response.created", 20)
+            await caller.wait_for("response.created", 20)
+            created = [at for at, event in caller.events if event["type"] == "response.created"]
+            assert len(created) == 2
+            assert created[1] > back + 2
+
+    run(whole())
+
+
+def test_nothing_is_heard_of_a_reply_while_nobody_is_there() -> None:
+    async def whole() -> None:
+        async with network() as (_server, net, engines):
+            engines.llm.script = lambda _: [TextDelta(f"word{n} ") for n in range(20)]
+            ws, created = await begin(net)
+            await ws.send(json.dumps({"type": "response.create"}))
+            item_id = (await read(ws, "response.output_audio.delta"))["item_id"]
+            await asyncio.sleep(1)
+            net.cut()
+            await asyncio.sleep(10)
+            ws, resumed = await begin(net, resume=token(created), after=20)
+            await ws.send(json.dumps({"type": "response.cancel"}))
+            await read(ws, "response.done")
+            await ws.send(json.dumps({"type": "conversation.item.retrieve", "item_id": item_id}))
+            item = (await read(ws, "conversation.item.retrieved"))["item"]
+            assert resumed["input_events"] == 1
+            assert 1 <= len(item["content"][0]["transcript"].split()) <= 6
+
+    run(whole())
+
+
 # --- who may come back, and when --------------------------------------------------------------
 
 
@@ -240,6 +282,20 @@ def test_a_token_opens_its_call_once_and_is_never_logged(
             await server.empty()
             for secret in (first, second):
                 assert secret not in caplog.text
+
+    run(whole())
+
+
+def test_a_page_that_may_not_ask_may_not_come_back_either() -> None:
+    async def whole() -> None:
+        async with network() as (_server, net, _engines):
+            _ws, created = await begin(net)
+            again = url(net, ext=EXTENSION, resume=token(created), after=1)
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(again, origin="https://elsewhere.example")  # type: ignore[arg-type]
+            assert caught.value.response.status_code == 403
+            _ws, resumed = await begin(net, resume=token(created), after=1)
+            assert resumed["type"] == "conch.session.resumed"
 
     run(whole())
 
