@@ -1,9 +1,8 @@
 """One call, from a microphone frame to a spoken answer. Read it top to bottom.
 
 _receive      a client event comes in; requests.py says what each kind does
-hear          its audio becomes frames, voice activity and speech events      (steps 1, 2)
-_words        words that will not change reach client, manager and model         (step 3)
-turn          the turn manager says what follows, _carry_out does it         (steps 4, 6)
+hear          listening.py: its audio becomes speech events, and words      (steps 1 to 3)
+turn          driver.py: the turn manager says what follows, _carry_out does it (steps 4, 6)
 _start_reply  a reply is generated, spoken and paced to the client               (step 5)
 keep_heard    what was heard of it stays in the conversation                     (step 7)
 """
@@ -14,20 +13,17 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from assistant import floor, requests
 from assistant.arrival import Arrival
 from assistant.caller import CallerTurns, Committed
-from assistant.clock import Alarm, CallClock
+from assistant.clock import CallClock
 from assistant.config import Config
 from assistant.conversation import Item
 from assistant.driver import Driver
-from assistant.hearing import Ear, Stretch, Words
-from assistant.interruption import echoed
+from assistant.hearing import Stretch
+from assistant.listening import Listener
 from assistant.memory import Memory
 from assistant.mind import Mind
 from assistant.outbox import Outbox, Transport
@@ -54,7 +50,7 @@ from llm.interfaces import (
     TextDelta,
     ToolCall,
 )
-from speech.interfaces import RATE, Audio, Pcm, SpeechError
+from speech.interfaces import Pcm, SpeechError
 
 if TYPE_CHECKING:
     from assistant.engines import Engines
@@ -63,8 +59,6 @@ _log = logging.getLogger(__name__)
 
 EXTENSION = "conch.1"
 CAPABILITIES = {"version": 1, "extensions": [EXTENSION]}
-_JUST_SAID = 300
-"""Characters of a reply that may still echo."""
 
 
 class Session:
@@ -90,23 +84,22 @@ class Session:
         self.memory = Memory(config.llm.context * 3 // 4, sees=engines.sees)
         self.caller = CallerTurns(self.send, self.memory.conversation, self.settings)
         self.turns = TurnManager()
-        self.ear = Ear(engines, config.turns, self._words)
         self.reply: Reply | None = None
         self.asked: dict[str, ResponseSettings] = {}
         """What the response.create events ask for that wait for their turn."""
-        self._recognition = self._speech_end = 0.0
         self._transport, self._engines = transport, engines
         self._line = transport if isinstance(transport, ResumableLine) else None
         self._outbox = self._line or Outbox(transport, config.server.send_buffer_bytes)
         self.clock = CallClock()
         self._arrival = Arrival(self.clock, patient=self._line is not None)
+        self._listener = Listener(self, engines, self._arrival)
+        self.ear, self.hear = self._listener.ear, self._listener.hear
         self._log = TurnLog(config.call.record_turns, name, self.turns.policy, self.clock.time())
         self._tasks = Tasks(self.report)
         self._mind = Mind(engines, self._tasks, self._so_far, self._rated)
         self._transcriptions: set[asyncio.Task[None]] = set()
         driver = Driver(self.turns, self.clock, self._arrival, self._log, self._carry_out)
         self.turn, self._driver = driver.tell, driver
-        self._gap_check: Alarm | None = None
 
     async def run(self) -> None:
         """Serve the call until the client hangs up, or has to be hung up on."""
@@ -129,9 +122,7 @@ class Session:
     async def _close(self, *tasks: asyncio.Task[None]) -> None:
         """Stop everything before waiting for any of it: what still runs could start more."""
         self._driver.stop()
-        if self._gap_check:
-            self._gap_check.cancel()
-        self._arrival.close()
+        self._listener.stop()
         self.ear.forget()
         self._tasks.cancel(*tasks)
         if self.reply:
@@ -183,69 +174,7 @@ class Session:
         self.turn(floor.Configured(turn_policy(self.config.turns, detection)))
         self.prefill("")
 
-    # --- audio to speech events -----------------------------------------------------------
-
-    async def hear(self, audio: Audio, rate: int) -> None:
-        """The caller's next audio, shape (n,) at `rate` Hz. Waits while recognition is behind."""
-        self._arrival.count(len(audio), rate)
-        await self.ear.room()
-        self._arrival.came()
-        if self.settings.turn_detection is None and not self.caller.item_id:
-            self.ear.begin(at=self.ear.end)
-            self.caller.open()
-        self._listen(audio, rate)
-
-    def _listen(self, audio: Audio, rate: int) -> None:
-        detect = self.settings.turn_detection is not None
-        for event in self.ear.push(audio, rate, detect=detect):
-            if isinstance(event, floor.SpeechPaused):
-                self._speech_end = self.clock.time() - event.silence
-            self.turn(event)
-        if self.ear.speaking and self._gap_check is None:
-            self._silence_where_audio_is_missing()
-
-    def _silence_where_audio_is_missing(self) -> None:
-        """A client that stops sending in mid-speech has fallen silent: muted, or gone quiet."""
-        self._gap_check = None
-        if self._arrival.missing():
-            self._listen(np.zeros(RATE // 10, np.float32), RATE)
-        if self.ear.speaking and self._gap_check is None:
-            self._gap_check = self.clock.call_at(
-                self.clock.time() + 0.1, self._silence_where_audio_is_missing
-            )
-
-    # --- words ----------------------------------------------------------------------------
-
-    def _words(self, words: Words) -> None:
-        """The words of the turn so far: those that will not change, and with those that may."""
-        stable, likely = words.stable, words.likely
-        turn = self.turns.turn
-        if turn is None or turn.announced:
-            self.caller.caption(stable)
-        said = floor.Heard(stable, likely, words.quiet, words.confidence)
-        self.turn(replace(said, echoed=self._echoed(likely), below=self.ear.below))
-
-    def _echoed(self, words: str) -> float:
-        """Part of the caller's words that the reply has just said itself."""
-        return echoed(words, self.reply.text[-_JUST_SAID:]) if self.reply else 0.0
-
-    async def _transcribe(self, pause: int) -> None:
-        began = self.clock.time()
-        try:
-            words = await self.ear.finish()
-        except SpeechError as error:
-            self.report(error)
-            self.turn(floor.RecognitionFailed(pause))
-            return
-        self._recognition = self.clock.time() - began
-        text = words.stable
-        self.turn(floor.Transcribed(pause, text, words.confidence, self._echoed(text)))
-
-    async def _score(self, pause: int) -> None:
-        try:
-            self.turn(floor.EndpointScored(pause, *await self.ear.ending()))
-        except SpeechError as error:
-            _log.error("this turn's end is judged by its silence alone: %s", error)
+    # --- the model reads along ------------------------------------------------------------
 
     def prefill(self, text: str) -> None:
         """Let the model read the conversation and the turn so far, while it has nothing to do."""
@@ -268,9 +197,9 @@ class Session:
             case floor.AnnounceSpeech():
                 self.caller.started(self.ear.speech_from_ms)
             case floor.ScoreEndpoint(pause):
-                self._tasks.spawn(self._score(pause))
+                self._tasks.spawn(self._listener.score(pause))
             case floor.Transcribe(pause):
-                self._tasks.spawn(self._transcribe(pause))
+                self._tasks.spawn(self._listener.transcribe(pause))
             case floor.Prefill(text):
                 self.prefill(text)
             case floor.CommitTurn(_, text):
@@ -366,7 +295,7 @@ class Session:
         lead = self.config.call.lead_ms / 1000
         self.reply = Reply(number, stream, source, mouth, self, lead)
         self.reply.remembered = settings.in_conversation
-        self.reply.timing.recognition = self._recognition
+        self.reply.timing.recognition = self._listener.recognition
         self._mind.attend()
         self.reply.start()
         if not speculative:
@@ -374,7 +303,7 @@ class Session:
 
     def _publish(self) -> None:
         reply = self._current_reply
-        reply.timing.speech_end = self._speech_end
+        reply.timing.speech_end = self._listener.speech_end
         reply.publish()
 
     async def _generate(
