@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 
-_KEPT = 2_000_000
-"""Characters of the latest events kept, to be sent again: 30 s of audio at 24 kHz."""
+_KEPT = 2_500_000
+"""Characters of the latest events kept, to be sent again: over 30 s of audio at 24 kHz."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
 """Seconds between two attempts to come back; each wait is twice the one before."""
 _PING = 5.0
@@ -93,7 +93,7 @@ class Connection:
             return event
 
     async def close(self) -> None:
-        """Hang up."""
+        """Hang up; nobody may be receiving any more."""
         if self._again:
             self._again.cancel()
         await self._ws.close()
