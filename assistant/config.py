@@ -52,6 +52,7 @@ class ServerConfig(Struct, frozen=True):
     max_calls: Count = 4
     max_frame_bytes: Annotated[int, Meta(ge=1024)] = 1_048_576
     send_buffer_bytes: Annotated[int, Meta(ge=65_536)] = 8_388_608
+    resume_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 30.0
 
 
 class VadConfig(Struct, frozen=True):
@@ -113,6 +114,7 @@ class TurnSettings(Struct, frozen=True):
     barge_in_ms: Milliseconds = 600
     hold_ms: Milliseconds = 550
     idle_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 40_000
+    tool_wait_ms: Milliseconds = 1000
 
 
 class TelephonyConfig(Struct, frozen=True):

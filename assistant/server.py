@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,9 +30,11 @@ from assistant.http_chat import chat_completions
 from assistant.http_common import ApiError
 from assistant.http_models import model, models
 from assistant.http_secrets import client_secrets
+from assistant.memory_back import give_memory_back
 from assistant.metrics import wall
 from assistant.outbox import Transport
-from assistant.session import Session
+from assistant.resume import Registry, ResumableLine
+from assistant.session import EXTENSION, Session
 from assistant.telephony import Line
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
@@ -94,6 +93,7 @@ class Service:
     chat_slot: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """The one slot of the language model that calls leave to the HTTP API."""
     access: Access = field(init=False)
+    resumable: Registry = field(default_factory=Registry)
 
     def __post_init__(self) -> None:
         self.access = Access(self.config.server)
@@ -219,6 +219,9 @@ class Server(uvicorn.Server):
 
 async def realtime(websocket: WebSocket) -> None:
     """One call of a Realtime client."""
+    if "resume" in websocket.query_params:
+        await _resume(websocket)
+        return
     service: Service = websocket.app.state.service
     subprotocols = websocket.scope["subprotocols"]
     try:
@@ -228,16 +231,34 @@ async def realtime(websocket: WebSocket) -> None:
         await _deny(websocket, error)
         return
     await websocket.accept("realtime" if "realtime" in subprotocols else None)
+    extensions = _extensions(websocket)
     start = partial(
         service.start_call,
         engines=engines,
         config=service.config,
         model=websocket.query_params.get("model", ""),
-        extensions=_extensions(websocket),
+        extensions=extensions,
         session=session,
     )
     transport = WebSocketTransport(websocket)
-    await _hold(service, transport, start)
+    limit, grace = service.config.server.send_buffer_bytes, service.config.server.resume_s
+    resumable = EXTENSION in extensions and grace > 0
+    line = ResumableLine(transport, service.resumable, limit, grace) if resumable else transport
+    await _hold(service, line, start)
+
+
+async def _resume(websocket: WebSocket) -> None:
+    """The client of a call is back; its token is all that it has to show."""
+    service: Service = websocket.app.state.service
+    given = websocket.query_params
+    try:
+        service.access.check_origin(websocket.headers)
+        line, after = service.resumable.claim(given["resume"], given.get("after", ""))
+    except ApiError as error:
+        await _deny(websocket, error)
+        return
+    await websocket.accept("realtime" if "realtime" in websocket.scope["subprotocols"] else None)
+    await line.carry(WebSocketTransport(websocket), after)
 
 
 async def twilio(websocket: WebSocket) -> None:
@@ -294,7 +315,7 @@ async def _hold(service: Service, transport: Line, start: Callable[[Transport], 
         service.calls.discard(transport)
         _log.info("a call is over, %d under way", len(service.calls))
         if not service.calls:
-            await asyncio.to_thread(_give_memory_back)
+            await asyncio.to_thread(give_memory_back)
 
 
 async def _start(
@@ -319,14 +340,6 @@ async def _deny(websocket: WebSocket, error: ApiError) -> None:
     client = websocket.client.host if websocket.client else "somebody"
     _log.warning("a call from %s was refused: %s", client, error.message)
     await websocket.send_denial_response(error.response())
-
-
-def _give_memory_back() -> None:
-    """The C library keeps what calls have freed, some 60 MB after eight of them, unless told."""
-    gc.collect()
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # musl has no such thing
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 async def _refuse(transport: Transport, limit: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import soxr
 
 from assistant.wire.settings import ResponseSettings
-from speech.audio import alaw_encode, ulaw_encode
+from speech.audio import DECODE, alaw_encode, ulaw_encode
 from speech.interfaces import Mark, Pcm, Speech
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ class Mouth:
                 return alaw_encode(pcm)
             case _:
                 return pcm.astype("<i2", copy=False).tobytes()
+
+    def decode(self, data: bytes) -> Pcm:
+        """What encode() made, as samples again."""
+        return DECODE[self._settings.output.name](data)
 
     def _synthesize(self, clause: str) -> Speech:
         synthesizer = self._engines.synthesizer
