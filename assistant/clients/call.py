@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from assistant.clients.handset import Handset
 from assistant.clients.line import RATE, CallError, Event, Line
+from speech.interfaces import Pcm
 
 
 class Call:
-    """Use it as an async context manager. Whoever speaks into it adds a task to `tasks`."""
+    """Use it as an async context manager. What speaks into it is the subclass's `_talk`."""
 
     def __init__(self, url: str, api_key: str = "", session: Event | None = None) -> None:
         """`url` is the websocket's; `session` is sent as the first session.update."""
         self.line = Line(url, api_key, session)
-        self.handset = Handset(self.line, self.played)
+        self.handset = Handset(self.line, self.position)
         self.speaker = self.handset.speaker
         self.events: list[tuple[float, Event]] = []
         """(second of the call, event), audio deltas without their audio."""
         self.closed = ""
         """Why the call has ended, once it has."""
+        self.muted = False
         self._seen: dict[str, int] = {}
         self._news = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
@@ -32,7 +37,7 @@ class Call:
     async def __aenter__(self) -> Self:
         await self.line.open()
         self._began = asyncio.get_running_loop().time()
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._talk())]
+        self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._speak())]
         try:
             await self.wait_for("session.created", 10)
             await self.wait_for("session.updated", 10)
@@ -60,7 +65,7 @@ class Call:
         """Seconds since the call began."""
         return asyncio.get_running_loop().time() - self._began
 
-    def played(self) -> int:
+    def position(self) -> int:
         """Samples that the loudspeaker has played since the call began."""
         return round(self.now * RATE)
 
@@ -98,7 +103,7 @@ class Call:
 
     async def hear(self, item_id: str, seconds: float) -> None:
         """Wait until the loudspeaker has played that much of an item, or all there is of it."""
-        while self.speaker.heard(item_id, self.played()) < seconds * RATE:
+        while self.speaker.heard(item_id, self.position()) < seconds * RATE:
             if any(_completed(event, item_id) for _, event in self.events):
                 return await self.played_out()
             await asyncio.sleep(0.02)
@@ -106,14 +111,28 @@ class Call:
 
     async def played_out(self) -> None:
         """Wait until the loudspeaker has played all it was given."""
-        while (left := self.speaker.end - self.played()) > 0:
+        while (left := self.speaker.end - self.position()) > 0:
             await asyncio.sleep(left / RATE)
 
+    async def ended(self) -> str:
+        """Wait for the end of the call; why it came."""
+        await self.until(lambda: bool(self.closed), math.inf)
+        return self.closed
+
     async def _talk(self) -> None:
-        """Speak into the line until cancelled."""
+        """Give the microphone's frames to `_say`, until cancelled."""
         raise NotImplementedError
 
-    async def _listen(self) -> None:
+    async def _say(self, frame: Pcm) -> None:
+        await self.line.hear(np.zeros_like(frame) if self.muted else frame)
+
+    async def _speak(self) -> None:
+        try:
+            await self._talk()
+        except CallError as error:
+            await self._end(str(error))
+
+    async def _keep(self) -> None:
         reason = "this client failed"
         try:
             async for event in self.handset.events():
@@ -123,9 +142,12 @@ class Call:
         except CallError as error:
             reason = str(error)
         finally:
-            async with self._news:
-                self.closed = reason
-                self._news.notify_all()
+            await self._end(reason)
+
+    async def _end(self, reason: str) -> None:
+        async with self._news:
+            self.closed = self.closed or reason
+            self._news.notify_all()
 
 
 def _completed(event: Event, item_id: str) -> bool:

@@ -25,7 +25,10 @@ class Played:
 
 
 class Loudspeaker:
-    """Plays audio deltas one after the other; all positions are samples of the call."""
+    """Plays audio deltas one after the other; all positions are samples of the call.
+
+    A sound card's own thread may ask for `sound` at any time: `played` only grows at its end, or is
+    replaced."""
 
     def __init__(self) -> None:
         self.played: list[Played] = []
@@ -70,9 +73,10 @@ class Loudspeaker:
 
     def forget(self, before: int) -> None:
         """Let go of the sound that was over by then; `heard` still counts it."""
-        while self.played and self.played[0].start + len(self.played[0].pcm) <= before:
-            part = self.played.pop(0)
+        over = [p for p in self.played if p.start + len(p.pcm) <= before]
+        for part in over:
             self._forgotten[part.item_id] += len(part.pcm)
+        self.played = self.played[len(over) :]
 
     def flush(self, now: int) -> tuple[str, int] | None:
         """Fall silent: (item that was playing, samples of it that were heard), or None."""

@@ -88,7 +88,7 @@ class WavCaller(Call):
             heard = self._heard(frame, sent - _FRAME)
             if heard.any():
                 self._spoken.append((sent - _FRAME, heard))
-            await self.line.hear(heard)
+            await self._say(heard)
 
     def _heard(self, speech: Pcm, at: int) -> Pcm:
         """A frame of the microphone, once its time is over, so that the loudspeaker's is known."""
