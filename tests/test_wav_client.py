@@ -50,7 +50,7 @@ async def answer(socket: ServerConnection) -> None:
     async def send(kind: str, **fields: object) -> None:
         await socket.send(json.dumps({"type": kind, **fields}))
 
-    await send("session.created")
+    await send("session.created", session={})
     replied = False
     async for raw in socket:
         event = json.loads(raw)

@@ -52,7 +52,7 @@ class MicCall(Call):
     @property
     def now(self) -> float:
         """Seconds of the microphone since the call began."""
-        return self.line.microphone.end / RATE
+        return self.line.said / RATE
 
     def position(self) -> int:
         return self._card.position
