@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,39 @@ def call(
         asyncio.run(mic.with_microphone(server, api_key, microphone, loudspeaker))
 
 
+def kiosk(  # noqa: PLR0917  # typer's way to declare options
+    server: Server = LOCAL,
+    api_key: ApiKey = "",
+    wake_word: Annotated[
+        str, typer.Option(help="hey_jarvis, alexa, hey_mycroft, hey_rhasspy, okay_nabu, or none.")
+    ] = "hey_jarvis",
+    button: Annotated[
+        str, typer.Option(help="`key` (Enter), or a command each of whose lines is a press.")
+    ] = "",
+    status_command: Annotated[
+        str, typer.Option(help="Run with each state's name: lights, for instance.")
+    ] = "",
+    silence: Annotated[float, typer.Option(help="Seconds of silence that end a call.")] = 20.0,
+    microphone: Microphone = "",
+    loudspeaker: Loudspeaker = "",
+) -> None:
+    """Sleep until a wake word or a button, then hold a call."""
+    from assistant.clients.kiosk import Settings, run
+    from assistant.clients.kiosk_states import Patience
+
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    word = "" if wake_word == "none" else wake_word
+    asyncio.run(
+        run(
+            Settings(
+                server, api_key, word, button, status_command, microphone, loudspeaker,
+                Patience(silence=silence),
+            )
+        )
+    )  # fmt: skip
+
+
 def register(app: typer.Typer) -> None:
     """Add them to the command line."""
     app.command()(call)
+    app.command()(kiosk)

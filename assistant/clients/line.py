@@ -1,9 +1,9 @@
-"""A client's line to the server: one call's connection as a caller uses it, who speaks and listens."""
+"""A client's line to the server: one call's connection, for a caller who speaks and listens."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
@@ -41,13 +41,21 @@ class Line:
     """One call. `open` it, read `events` to the end, `close` it. The microphone may speak into it
     before it is open: what it said is the first that the server hears."""
 
-    def __init__(self, url: str, api_key: str = "", session: Event | None = None) -> None:
-        """`url` is the websocket's; `session` is sent as the first session.update."""
+    def __init__(
+        self,
+        url: str,
+        api_key: str = "",
+        session: Event | None = None,
+        changed: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """`url` is the websocket's; `session` is sent as the first session.update; `changed` is
+        told when the open line goes down (False) and when it is up again (True)."""
         self.said = 0
         """Samples of the microphone in all."""
         self.up = False
         """Whether what is said now goes out now; while the line is down it waits."""
-        self._connection = Connection(url, api_key, self._changed)
+        self._connection = Connection(url, api_key, self._note)
+        self._changed = changed
         self._session = {"type": "realtime", **(session or {})}
         self._early: Pcm | None = np.zeros(0, np.int16)
         """What was said before the line was open; None from then on."""
@@ -91,8 +99,9 @@ class Line:
                 raise CallError(str(error)) from None
             yield event
 
-    def _changed(self, up: bool) -> None:  # noqa: FBT001  # as Connection tells it
+    def _note(self, up: bool) -> None:
         self.up = up
+        self._changed(up)
 
 
 def _append(pcm: Pcm) -> Event:

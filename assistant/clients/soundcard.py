@@ -40,8 +40,13 @@ class SoundCard(Protocol):
     latency: int
     """Samples until what it takes is heard."""
 
+    def open(self) -> None:
+        """Raises CallError where there is no such microphone or loudspeaker."""
+
     async def block(self) -> Block:
         """The next one. Raises CallError when there will be none."""
+
+    async def close(self) -> None: ...
 
 
 class PortAudioCard:
@@ -62,7 +67,6 @@ class PortAudioCard:
         self._stream: Any = None
 
     def open(self) -> None:
-        """Raises CallError where there is no such microphone or loudspeaker."""
         try:
             import sounddevice
         except OSError as error:
@@ -81,7 +85,7 @@ class PortAudioCard:
         self.latency = round(self._stream.latency[1] * RATE)
 
     async def close(self) -> None:
-        """PortAudio waits for its thread; the loop does not."""
+        # PortAudio waits for its thread; the loop does not.
         await asyncio.to_thread(self._stream.close, ignore_errors=True)
 
     async def block(self) -> Block:
