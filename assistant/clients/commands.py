@@ -43,7 +43,7 @@ def call(
         asyncio.run(mic.with_microphone(server, api_key, microphone, loudspeaker))
 
 
-def kiosk(  # noqa: PLR0917  # typer's way to declare options
+def kiosk(  # noqa: PLR0913, PLR0917  # typer's way to declare options
     server: Server = LOCAL,
     api_key: ApiKey = "",
     wake_word: Annotated[

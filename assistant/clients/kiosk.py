@@ -15,7 +15,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class Settings:
     status_command: str = ""
     microphone: str = ""
     loudspeaker: str = ""
-    patience: Patience = Patience()
+    patience: Patience = field(default_factory=Patience)
 
 
 class Attendant:
