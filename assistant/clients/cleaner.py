@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from pywebrtc_audio import AudioProcessor
 
 from assistant.clients.line import RATE
@@ -28,7 +26,7 @@ class Cleaner:
 
     def clean(self, block: Block) -> Pcm:
         """What was heard of the room without what was played into it, of the block's shape."""
-        return cast("Pcm", self._apm.process(block.heard, block.played))
+        return self._apm.process(block.heard, block.played)
 
     @property
     def speech(self) -> float:

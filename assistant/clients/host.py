@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import shlex
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -92,7 +93,10 @@ async def watch_button(command: str, pressed: Callable[[], None]) -> None:
     """Each line that the command prints is a press, as those of gpiomon are. Until cancelled, or
     until the command ends."""
     process = await asyncio.create_subprocess_exec(
-        *shlex.split(command), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+        *shlex.split(command),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         while process.stdout and await process.stdout.readline():
@@ -100,5 +104,6 @@ async def watch_button(command: str, pressed: Callable[[], None]) -> None:
         _LOG.warning("button: the command ended with code %s", await process.wait())
     finally:
         if process.returncode is None:
-            process.kill()
+            # Its children too: one that held the pipe open would be waited for.
+            os.killpg(process.pid, signal.SIGKILL)
             await process.wait()

@@ -139,7 +139,8 @@ class Attendant:
         if handset is None:
             return chime
         mixed = chime.astype(np.int32) + handset.speaker.sound(start, count)
-        return np.clip(mixed, -32768, 32767).astype(np.int16)
+        pcm: Pcm = np.clip(mixed, -32768, 32767).astype(np.int16)
+        return pcm
 
     @property
     def _now(self) -> float:

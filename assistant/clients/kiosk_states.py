@@ -77,6 +77,7 @@ class Kiosk:
 
     def receive(self, heard: Heard, now: float) -> tuple[Act, ...]:
         """What to do about it, in this order."""
+        acts: tuple[Act, ...] = ()
         match self.state, heard:
             case State.ASLEEP, Heard.WOKEN | Heard.PRESSED:
                 enter, acts = State.LISTENING, _TAKE
@@ -87,11 +88,11 @@ class Kiosk:
             case _, Heard.LOST:
                 enter, acts = State.ASLEEP, _GIVE_UP
             case _, Heard.DROPPED:
-                enter, acts = State.DOWN, ()
+                enter = State.DOWN
             case (State.DOWN, Heard.BACK) | (State.BUSY, Heard.QUIET):
-                enter, acts = State.OPEN, ()
+                enter = State.OPEN
             case State.LISTENING | State.BUSY | State.OPEN, Heard.ACTIVE:
-                enter, acts = State.BUSY, ()
+                enter = State.BUSY
             case _:
                 return ()
         return self._enter(enter, now, acts)

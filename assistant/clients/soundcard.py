@@ -15,6 +15,8 @@ BLOCK = RATE // 50
 """Samples in each block: 20 ms."""
 _WAITING = 250
 """Blocks (5 s) that may wait for a loop that is busy; more are let go."""
+_SILENT = 5.0
+"""Seconds without a block after which the sound card is gone."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,7 +91,11 @@ class PortAudioCard:
         await asyncio.to_thread(self._stream.close, ignore_errors=True)
 
     async def block(self) -> Block:
-        block = await self._blocks.get()
+        try:
+            async with asyncio.timeout(_SILENT):
+                block = await self._blocks.get()
+        except TimeoutError:
+            block = None  # a sound server that dies does not end the stream
         if block is None:
             raise CallError("the sound card stopped")
         return block
