@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from ctypes.util import find_library
@@ -74,6 +75,23 @@ class Room:
         await process.wait()
         await keeping
 
+    @asynccontextmanager
+    async def client(
+        self, printed: Path, *arguments: str
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """`conch` with these arguments, in this room; what it says goes into that file."""
+        with printed.open("wb") as out:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "assistant", *arguments, env=self.env,
+                stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out,
+            )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
     async def _sound(self, *command: str) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
@@ -123,6 +141,12 @@ async def _control(env: dict[str, str], *command: str) -> None:
             await asyncio.sleep(0.1)
 
 
+def peak_megabytes(process: asyncio.subprocess.Process) -> float:
+    """The most memory that a living process has had."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 # --- what goes over the line ------------------------------------------------------------------
 
 
@@ -147,6 +171,18 @@ class Relay:
         async with asyncio.timeout(timeout), self.news:
             await self.news.wait_for(lambda: len(self.all(kind)) >= count)
         return self.all(kind)[count - 1]
+
+    async def sounding(self, response: int, seconds: float, timeout: float) -> None:
+        """Until that response, counted from 1, has so much audio. Raises TimeoutError."""
+        added = "response.output_item.added"
+        item = (await self.until(added, response, timeout))["item"]["id"]
+
+        def enough() -> bool:
+            deltas = self.all("response.output_audio.delta")
+            return sum(e["samples"] for e in deltas if e["item_id"] == item) > seconds * RATE
+
+        async with asyncio.timeout(timeout), self.news:
+            await self.news.wait_for(enough)
 
 
 @asynccontextmanager

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -19,7 +17,7 @@ from rich.console import Console
 from assistant.clients.caller import Line, demo, questions, wake_words
 from assistant.clients.demo import server
 from assistant.clients.wav import RATE
-from room import Relay, Room, missing, relayed, room
+from room import Room, missing, peak_megabytes, relayed, room
 from speech.interfaces import Pcm
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "a sound card is there")
@@ -38,25 +36,6 @@ def line(name: str) -> Line:
     return next(q for q in questions() if q.name == name)
 
 
-@asynccontextmanager
-async def conch(
-    place: Room, folder: Path, *arguments: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path]]:
-    """A client in a process of its own, in that room, and what it prints."""
-    printed = folder / "printed"
-    with printed.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "assistant", *arguments, env=place.env,
-            stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out,
-        )  # fmt: skip
-    try:
-        yield process, printed
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
 async def until(happened: Callable[[], bool], timeout: float = ANSWER_S) -> None:
     async with asyncio.timeout(timeout):
         while not happened():  # noqa: ASYNC110  # another process has no event for it
@@ -73,15 +52,10 @@ async def understood(url: str, heard: list[Pcm], folder: Path) -> str:
     return str(answer.json()["text"])
 
 
-def megabytes(process: asyncio.subprocess.Process) -> float:
-    """The most memory that the process has had."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
 async def test_a_call_through_the_sound_card(tmp_path: Path) -> None:
+    printed = tmp_path / "printed"
     async with server(Console(quiet=True)) as url, room(tmp_path) as place:
-        async with conch(place, tmp_path, "call", "--server", url) as (process, printed):
+        async with place.client(printed, "call", "--server", url) as process:
             async with place.recording() as heard:
                 await asyncio.sleep(3)
                 await place.say(line("france").audio())
@@ -97,16 +71,16 @@ async def test_a_call_through_the_sound_card(tmp_path: Path) -> None:
 
 async def test_a_recorded_call_and_a_server_that_is_gone(tmp_path: Path) -> None:
     call = ["call", "--wav", str(line("france").path), "-o", str(tmp_path / "out.wav")]
-    place = Room({"PATH": ""})
+    place, printed = Room({"PATH": ""}), tmp_path / "printed"
     async with server(Console(quiet=True)) as url:
-        async with conch(place, tmp_path, *call, "--server", url) as (process, printed):
+        async with place.client(printed, *call, "--server", url) as process:
             async with asyncio.timeout(ANSWER_S):
                 assert await process.wait() == 0
         assert "Paris" in printed.read_text()
         audio, rate = soundfile.read(tmp_path / "out.wav")
         assert rate == RATE
         assert np.abs(audio).max(axis=0).min() > 0.05, "both sides"
-    async with conch(place, tmp_path, *call, "--server", url) as (process, printed):
+    async with place.client(printed, *call, "--server", url) as process:
         assert await process.wait() == 1
     (said,) = printed.read_text().splitlines()
     assert said.startswith(f"conch: expected a server at {url}")
@@ -120,10 +94,10 @@ async def test_a_kiosk_wakes_and_does_not_interrupt_itself_but_is_interrupted(
         server(Console(quiet=True)) as url,
         relayed(url) as relay,
         room(tmp_path, ECHO_DB) as place,
-        conch(
-            place, tmp_path, "kiosk", "--server", relay.url,
+        place.client(
+            tmp_path / "printed", "kiosk", "--server", relay.url,
             "--status-command", f"sh -c 'echo $0 >> {lights}'",
-        ) as (process, _),
+        ) as process,
     ):  # fmt: skip
         await until(lights.exists)
         for other in ("week", "sky"):
@@ -140,10 +114,10 @@ async def test_a_kiosk_wakes_and_does_not_interrupt_itself_but_is_interrupted(
             "completed"
         ] * 2
         assert len(relay.all("input_audio_buffer.speech_started")) == 2, "never of itself"
-        assert megabytes(process) < MEMORY_MB * 0.8
+        assert peak_megabytes(process) < MEMORY_MB * 0.8
         await asyncio.sleep(1)
         await place.say(demo()["story"].audio())
-        await _speaking(relay, 3, 2.0)
+        await relay.sounding(3, 2.0, ANSWER_S)
         await place.say(demo()["stop"].audio())
         told = await relay.until("response.done", 3, ANSWER_S)
         assert told["response"]["status"] == "cancelled", "whoever speaks over it is heard"
@@ -155,13 +129,3 @@ async def test_a_kiosk_wakes_and_does_not_interrupt_itself_but_is_interrupted(
         async with asyncio.timeout(20):
             assert await process.wait() == 0
     assert lights.read_text().split()[:4] == ["asleep", "listening", "busy", "open"]
-
-
-async def _speaking(relay: Relay, response: int, seconds: float) -> None:
-    """Until that response has been sounding for so long."""
-    await relay.until("response.created", response, ANSWER_S)
-    item = (await relay.until("response.output_item.added", response, ANSWER_S))["item"]["id"]
-    delta = "response.output_audio.delta"
-    await until(
-        lambda: sum(e["samples"] for e in relay.all(delta) if e["item_id"] == item) > seconds * RATE
-    )
