@@ -30,8 +30,8 @@ _SCRIPT = """
 load-module module-native-protocol-unix socket={socket} auth-anonymous=1
 load-module module-null-sink sink_name=loudspeaker rate=48000
 load-module module-null-sink sink_name=microphone rate=48000
+load-module module-loopback source=loudspeaker.monitor sink=microphone latency_msec=30
 """
-_ECHO = "load-module module-loopback source=loudspeaker.monitor sink=microphone latency_msec=30\n"
 _RAW = ("--raw", f"--rate={RATE}", "--channels=1", "--format=s16le", "--latency-msec=40")
 _STARTING = 10.0
 """Seconds in which the daemon has to be there."""
@@ -103,8 +103,7 @@ class Room:
 async def room(folder: Path, echo_db: float | None = None) -> AsyncIterator[Room]:
     """A daemon of its own in `folder`; the microphone hears the loudspeaker at that level, or not
     at all."""
-    script = _SCRIPT.format(socket=folder / "native") + (_ECHO if echo_db is not None else "")
-    (folder / "room.pa").write_text(script)
+    (folder / "room.pa").write_text(_SCRIPT.format(socket=folder / "native"))
     private = {
         "HOME": str(folder),
         "XDG_RUNTIME_DIR": str(folder),
@@ -120,8 +119,9 @@ async def room(folder: Path, echo_db: float | None = None) -> AsyncIterator[Room
     )  # fmt: skip
     try:
         await _control(env, "info")
-        if echo_db is not None:
-            await _control(env, "set-sink-input-volume", "0", f"{echo_db:g}dB")
+        # Muted, not left out: a sink that nothing plays into stops PortAudio's recording of it.
+        echo = ("mute", "0", "1") if echo_db is None else ("volume", "0", f"{echo_db:g}dB")
+        await _control(env, f"set-sink-input-{echo[0]}", *echo[1:])
         yield Room(env)
     finally:
         with suppress(ProcessLookupError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ _WAITING = 250
 """Blocks (5 s) that may wait for a loop that is busy; more are let go."""
 _SILENT = 5.0
 """Seconds without a block after which the sound card is gone."""
+_ATTEMPTS = 3
+"""Times that it is opened again before it is given up."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -67,6 +70,8 @@ class PortAudioCard:
         self._loop = asyncio.get_running_loop()
         self._lost = 0
         self._stream: Any = None
+        self._opened = 0
+        """Counts openings and closings, to know whose end is told."""
 
     def open(self) -> None:
         try:
@@ -75,11 +80,13 @@ class PortAudioCard:
             raise CallError(
                 f"expected PortAudio (apt-get install libportaudio2): {error}"
             ) from None
+        self._opened += 1
+        number = self._opened
         try:
             self._stream = sounddevice.Stream(
                 samplerate=RATE, blocksize=BLOCK, channels=1, dtype="int16",
                 device=tuple(_device(name) for name in self._names), latency=self._latency_s,
-                callback=self._turn, finished_callback=self._ended,
+                callback=self._turn, finished_callback=lambda: self._ended(number),
             )  # fmt: skip
             self._stream.start()
         except (sounddevice.PortAudioError, ValueError) as error:
@@ -88,17 +95,20 @@ class PortAudioCard:
 
     async def close(self) -> None:
         # PortAudio waits for its thread; the loop does not.
+        self._opened += 1
         await asyncio.to_thread(self._stream.close, ignore_errors=True)
 
     async def block(self) -> Block:
-        try:
-            async with asyncio.timeout(_SILENT):
-                block = await self._blocks.get()
-        except TimeoutError:
-            block = None  # a sound server that dies does not end the stream
-        if block is None:
-            raise CallError("the sound card stopped")
-        return block
+        for _ in range(_ATTEMPTS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SILENT):
+                    if (block := await self._blocks.get()) is not None:
+                        return block
+            # ALSA ends a stream that a busy machine served too late; the room is still there.
+            _LOG.warning("the sound card stopped; it is opened again")
+            await self.close()
+            self.open()
+        raise CallError("the sound card stopped")
 
     def _turn(self, heard: Any, played: Any, count: int, *_: Any) -> None:
         """PortAudio's callback, on its thread: a block in, a block out."""
@@ -107,9 +117,9 @@ class PortAudioCard:
         block = Block(heard[:, 0].copy(), played[:, 0].copy())
         self._loop.call_soon_threadsafe(self._put, block)
 
-    def _ended(self) -> None:
-        """PortAudio's, when the stream has stopped."""
-        if not self._loop.is_closed():
+    def _ended(self, number: int) -> None:
+        """PortAudio's, when that stream has stopped, on a thread of its own."""
+        if number == self._opened and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._put, None)
 
     def _put(self, block: Block | None) -> None:
