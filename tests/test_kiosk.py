@@ -245,6 +245,7 @@ async def test_the_status_command_is_told_the_latest_state_and_holds_nothing_up(
     await until(lambda: told.exists() and "open" in told.read_text())
     assert told.read_text().splitlines() == ["led asleep", "led open"]
     running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_status_command_that_is_not_there_is_a_warning(
@@ -255,6 +256,7 @@ async def test_a_status_command_that_is_not_there_is_a_warning(
     status.tell("asleep")
     await until(lambda: "/nowhere/light: No such file" in caplog.text)
     running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_each_line_of_the_buttons_command_is_a_press() -> None:
