@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from assistant.clients import commands
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
     from llm.interfaces import LanguageModel, Message
 
 _STDERR = Console(stderr=True)
+_EXTRAS = {
+    "wyoming": "server,wyoming",
+    "sounddevice": "kiosk",
+    "pyopen_wakeword": "kiosk",
+    "pywebrtc_audio": "kiosk",
+}
+"""Where a package that is missing comes from, where that is not what a server needs."""
 
 
 class _Commands(TyperGroup):
@@ -43,6 +52,7 @@ app = typer.Typer(
 )  # fmt: skip
 models_app = typer.Typer(no_args_is_help=True, help="The models: list, fetch, find.")
 app.add_typer(models_app, name="models")
+commands.register(app)
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file; docs/config.md lists its keys.")
@@ -304,7 +314,7 @@ def _one_line(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError):
         wanted = (error.name or "").partition(".")[0]
         if wanted not in {"assistant", "llm", "speech"}:
-            extras = "server,wyoming" if wanted == "wyoming" else "server,speech-gpl"
+            extras = _EXTRAS.get(wanted, "server,speech-gpl")
             return f"expected the package {wanted}: pip install 'conch[{extras}]'"
         return None
     # Imported after the fact: only a command that ran can have raised one of these.

@@ -17,7 +17,18 @@ from assistant.cli import app
 from assistant.models import Catalogue
 from speech.interfaces import RATE, Audio, Speech, SpeechError, Transcript, Voice
 
-COMMANDS = ("serve", "wyoming", "demo", "say", "transcribe", "chat", "replay", "models")
+COMMANDS = (
+    "serve",
+    "wyoming",
+    "call",
+    "kiosk",
+    "demo",
+    "say",
+    "transcribe",
+    "chat",
+    "replay",
+    "models",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -195,3 +206,11 @@ def test_where_home_assistant_is_to_be_served_must_be_an_address() -> None:
 def test_half_of_what_tls_needs_is_refused() -> None:
     line = failure("serve", "--tls-cert", "cert.pem")
     assert "server.tls_key: expected a file beside server.tls_cert, got none" in line
+
+
+def test_a_call_to_nobody_is_one_line(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "hello.wav", np.full(800, 0.1), 8000)
+    line = failure("call", "--server", "http://127.0.0.1:1", "--wav", str(tmp_path / "hello.wav"))
+    assert line.startswith("conch: expected a server at ws://127.0.0.1:1/v1/realtime: ")
+    assert "expected a server as in http" in failure("kiosk", "--server", "ftp://x")
+    assert conch("call", "-o", "out.wav").exit_code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -49,7 +50,7 @@ async def answer(socket: ServerConnection) -> None:
     async def send(kind: str, **fields: object) -> None:
         await socket.send(json.dumps({"type": kind, **fields}))
 
-    await send("session.created")
+    await send("session.created", session={})
     replied = False
     async for raw in socket:
         event = json.loads(raw)
@@ -66,6 +67,7 @@ async def answer(socket: ServerConnection) -> None:
                 await send(
                     "response.output_audio_transcript.done", item_id="r1", transcript="Yo ho"
                 )
+                await asyncio.sleep(0.02)  # so that something of it is heard
                 await send("input_audio_buffer.speech_started")
             case "conversation.item.truncate":
                 assert event["audio_end_ms"] < 1900

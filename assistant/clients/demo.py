@@ -14,21 +14,18 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.panel import Panel
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from assistant.clients.caller import demo
 from assistant.clients.timeline import Turn, save, turns
+from assistant.clients.view import View
 from assistant.clients.wav import CallError, WavCaller
 
 _LOADING_LIMIT = 180.0
 _REPLY_LIMIT = 90.0
 _INTERRUPT_AFTER = 4.0
 """Seconds of the long reply that the caller hears before breaking in."""
-_SHOWN = 12
 
 
 async def run(output_dir: Path, url: str | None = None, api_key: str = "") -> list[Turn]:
@@ -40,11 +37,12 @@ async def run(output_dir: Path, url: str | None = None, api_key: str = "") -> li
         server(console) if url is None else _given(url) as address,
         WavCaller(address, api_key) as caller,
     ):
-        with Live(console=console, refresh_per_second=8) as live:
-            showing = asyncio.create_task(_show(live, caller))
+        showing = asyncio.create_task(View(console, caller).show())
+        try:
             await _converse(caller)
+        finally:
             showing.cancel()
-            live.update(_view(caller))
+            await asyncio.gather(showing, return_exceptions=True)
         found = await turns(caller)
     wav, timeline = output_dir / "demo.wav", output_dir / "demo.json"
     save(caller, found, wav, timeline)
@@ -141,36 +139,3 @@ def summary(found: list[Turn]) -> Table:
         latency = "" if turn.latency is None else f"{turn.latency:.2f} s"
         table.add_row(turn.caller, turn.reply, kept, latency)
     return table
-
-
-async def _show(live: Live, caller: WavCaller) -> None:
-    while True:
-        live.update(_view(caller))
-        await asyncio.sleep(0.1)
-
-
-def _view(caller: WavCaller) -> Panel:
-    captions: dict[str, Text] = {}
-    state = "listening"
-    for _, event in caller.events:
-        item = event.get("item_id", "")
-        match event["type"]:
-            case "input_audio_buffer.speech_started":
-                state = "you speak"
-            case "input_audio_buffer.committed":
-                state = "thinking"
-            case "conversation.item.input_audio_transcription.completed":
-                captions[item] = Text("you    ", "bold cyan").append(event["transcript"], "default")
-            case "response.output_audio_transcript.delta":
-                state = "Conch speaks"
-                line = captions.setdefault(item, Text("conch  ", "bold green"))
-                line.append(event["delta"], "default")
-            case "response.done":
-                if event["response"]["status"] == "cancelled":
-                    for output in event["response"]["output"]:
-                        if output["id"] in captions:
-                            captions[output["id"]].append("  [interrupted]", "yellow")
-    if state == "Conch speaks" and caller.now * 24_000 > caller.speaker.end:
-        state = "listening"
-    lines = list(captions.values())[-_SHOWN:]
-    return Panel(Group(*lines), title=f"{caller.now:5.1f} s  {state}", title_align="left")

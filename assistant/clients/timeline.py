@@ -9,7 +9,7 @@ from typing import Any
 
 import soundfile
 
-from assistant.clients.wav import RATE, CallError, WavCaller
+from assistant.clients.wav import RATE, WavCaller
 
 
 @dataclass
@@ -97,8 +97,8 @@ def _finish(found: dict[str, Turn], event: dict[str, Any]) -> None:
 async def kept(caller: WavCaller, item_id: str) -> str:
     """What the server keeps of a reply as heard."""
     await caller.send({"type": "conversation.item.retrieve", "item_id": item_id})
-    event = await caller.wait_for("conversation.item.retrieved", 5)
-    content = event["item"]["content"]
-    if event["item"]["id"] != item_id:
-        raise CallError(f"expected item {item_id}, got {event['item']['id']}")
+    item: dict[str, Any] = {}
+    while item.get("id") != item_id:  # others may be asked for too
+        item = (await caller.wait_for("conversation.item.retrieved", 5))["item"]
+    content = item["content"]
     return "".join(part.get("transcript") or part.get("text") or "" for part in content)

@@ -46,5 +46,15 @@ def demo() -> dict[str, Line]:
     return {name: Line(name, text, lines["demo_voice"]) for name, text in lines["demo"].items()}
 
 
+def wake_words() -> list[Line]:
+    """Every wake word in every voice that says one; the names are those of `conch kiosk`."""
+    lines = _lines()
+    return [
+        Line(name, text, voice)
+        for name, text in lines["wake"].items()
+        for voice in lines["wake_voices"]
+    ]
+
+
 def _lines() -> dict[str, Any]:
     return tomllib.loads((FOLDER / "lines.toml").read_text())
