@@ -46,8 +46,6 @@ _log = logging.getLogger(__name__)
 
 OVER, GOING_AWAY, UNSUPPORTED, BROKEN, TRY_AGAIN_LATER = 1000, 1001, 1003, 1011, 1013
 """Close codes (RFC 6455, and its IANA registry)."""
-OVERSIZE_FACTOR = 4
-"""A frame over the limit gets an `error` event; one over this many times it ends the call."""
 _ENDING = 2.0
 """Seconds that a new call waits for the slot of one whose client is gone."""
 _STOPPING = 4
@@ -182,7 +180,7 @@ class Server(uvicorn.Server):
             host=config.server.host,
             port=config.server.port,
             ws="websockets-sansio",
-            ws_max_size=OVERSIZE_FACTOR * config.server.max_frame_bytes,
+            ws_max_size=wire.APPEND_FACTOR * config.server.max_frame_bytes,
             # Compressing base64 audio costs more latency than it saves bytes on such a link.
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_STOPPING,

@@ -206,9 +206,9 @@ async def test_one_call_too_many_is_refused_at_once() -> None:
 async def test_bad_endings_leave_no_call_behind() -> None:
     async with running(max_frame_bytes=1024) as server:
         async with server.call() as call:
-            await call.send("x" * 4096)
-            assert await call.recv() == f"4096:'{'x' * 20}'"
-            await call.send("x" * 4097)
+            await call.send("x" * 16_384)
+            assert await call.recv() == f"16384:'{'x' * 20}'"
+            await call.send("x" * 16_385)
             assert (await closing(call))[0] == 1009
         async with server.call() as call:
             await call.send("break")

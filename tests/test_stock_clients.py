@@ -64,7 +64,8 @@ def answers(prompt: Prompt) -> Iterable[ReplyPart]:
     last = prompt.messages[-1]
     word = last.content.split()[-1].strip('"')
     if word == "weather":
-        yield ToolCall("call_1", "weather", '{"city": "Bern"}')
+        cities = ["Bern", "Rome"] if "both" in last.content else ["Bern"]
+        yield from (ToolCall(f"call_{city}", "weather", f'{{"city": "{city}"}}') for city in cities)
         yield Finished("tool_calls", 20, 0, 5)
         return
     words = STORY if word == "story" else ["yes", word]
@@ -143,6 +144,14 @@ async def test_a_tool_call(client: str, server: Loopback) -> None:
     assert call.heard[-1] == "yes rain"
     roles = [role for role, _ in message_texts(fakes(server).llm.prompts[-1])]
     assert roles[-3:] == ["user", "assistant", "tool"]
+
+
+async def test_two_tool_calls_in_one_reply(client: str, server: Loopback) -> None:
+    call = await hold(client, server, "in both how is the weather")
+    assert sorted(call.asked) == ["Bern", "Rome"]
+    assert call.heard[-1] == "yes rain"
+    roles = [role for role, _ in message_texts(fakes(server).llm.prompts[-1])]
+    assert roles.count("tool") == 2
 
 
 @pytest.fixture(scope="module")
