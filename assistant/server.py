@@ -153,6 +153,7 @@ def create_app(
             WebSocketRoute("/v1/realtime", realtime),
             WebSocketRoute("/realtime", realtime),
             WebSocketRoute(telephony.PATH, twilio),
+            WebSocketRoute("/{path:path}", nowhere),
             Mount("/", _Page(directory=_PAGE, html=True)),
         ],
         exception_handlers={ApiError: _answer_error},
@@ -270,6 +271,12 @@ async def twilio(websocket: WebSocket) -> None:
         session=telephony.session_settings(begun),
     )
     await _hold(service, telephony.TwilioTransport(line, begun), start)
+
+
+async def nowhere(websocket: WebSocket) -> None:
+    """A base URL that lacks its end, or has too much of one: say which is right."""
+    message = f"expected a websocket at /v1/realtime, got one at {websocket.url.path}"
+    await _deny(websocket, ApiError(404, message, code="unknown_url"))
 
 
 async def _hold(service: Service, transport: Line, start: Callable[[Transport], Call]) -> None:

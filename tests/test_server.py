@@ -118,6 +118,18 @@ async def closing(call: Any) -> tuple[int | None, str | None]:
     return call.close_code, call.close_reason
 
 
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/realtime/", "/openai/realtime"])
+async def test_a_websocket_elsewhere_is_told_where_calls_are(path: str) -> None:
+    async with running() as server:
+        with pytest.raises(InvalidStatus) as refused:
+            await server.call(f"{path}?model=x")
+    response = refused.value.response
+    assert response.status_code == 404
+    message = json.loads(response.body or b"")["error"]["message"]
+    assert message == f"expected a websocket at /v1/realtime, got one at {path}"
+
+
+
 async def test_a_call_gets_what_its_url_says() -> None:
     async with running() as server:
         path = "/v1/realtime?model=gpt-realtime&ext=conch.1,x"

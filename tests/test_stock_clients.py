@@ -125,7 +125,7 @@ async def test_an_audio_turn(client: str, server: Loopback) -> None:
 
 
 async def test_an_interruption(client: str, server: Loopback) -> None:
-    """Client and server agree to a word on what was heard of the reply."""
+    """Client and server agree on what was heard, but for the audio that is ahead of the clock."""
     call = await hold(client, server, "tell me a story", "stop please enough")
     assert call.interruptions == 1
     cut, answer = call.heard[-2:]
@@ -135,7 +135,7 @@ async def test_an_interruption(client: str, server: Loopback) -> None:
     messages = message_texts(fakes(server).llm.prompts[-1])
     remembered = [text for role, text in messages if role == "assistant"][-1]
     assert remembered.endswith("—")
-    assert abs(len(remembered.split()) - len(cut.split())) <= 1
+    assert abs(len(remembered.split()) - len(cut.split())) <= 2
 
 
 async def test_a_tool_call(client: str, server: Loopback) -> None:

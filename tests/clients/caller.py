@@ -19,7 +19,7 @@ RATE, STEP = 24_000, 480
 """Hz; samples of a microphone's frame."""
 _OVER = 2 * RATE
 """Bytes of a reply after which the second line is spoken: a second."""
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 @dataclass

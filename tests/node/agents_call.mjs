@@ -8,7 +8,7 @@ import { z } from "zod";
 const RATE = 24_000;
 const STEP = 960; // bytes of a microphone's frame: 20 ms
 const OVER = 2 * RATE; // bytes of a reply after which the second line is spoken: a second
-const PATIENCE = 30_000;
+const PATIENCE = 60_000;
 
 const given = JSON.parse(await text(process.stdin));
 const call = { played: [], interruptions: 0, asked: [], history: [], errors: [] };
