@@ -129,7 +129,6 @@ async def test_a_websocket_elsewhere_is_told_where_calls_are(path: str) -> None:
     assert message == f"expected a websocket at /v1/realtime, got one at {path}"
 
 
-
 async def test_a_call_gets_what_its_url_says() -> None:
     async with running() as server:
         path = "/v1/realtime?model=gpt-realtime&ext=conch.1,x"
