@@ -152,7 +152,7 @@ def test_a_number_out_of_range_does_not_hide_the_events_id() -> None:
     assert (error.code, error.param, error.event_id) == ("invalid_value", "audio_end_ms", "e2")
 
 
-@pytest.mark.parametrize("event_id", [7, None, "x" * 513])
+@pytest.mark.parametrize("event_id", [7, "x" * 513])
 def test_an_event_id_that_cannot_be_echoed(event_id: object) -> None:
     error = refused(json.dumps({"type": "response.create", "event_id": event_id}))
     assert (error.code, error.param, error.event_id) == ("invalid_value", "event_id", "")
@@ -165,7 +165,7 @@ def test_settings_and_items_nested_without_end(kind: str) -> None:
     def nested(levels: int) -> dict[str, Any]:
         return {"a": [nested(levels - 2)] if levels > 2 else 1}
 
-    assert read(kind, **{field: nested(62)}).event_id == ""
+    assert read(kind, **{field: nested(62)}).event_id is None
     error = refused(json.dumps({"type": kind, "event_id": "e", field: nested(200)}))
     assert (error.code, error.event_id) == ("invalid_value", "e")
 
