@@ -1,62 +1,27 @@
 """Other people's clients on calls with the server on loopback, each as its own examples use it.
 
 Each runs in a process and with packages of its own, which `make test-clients` installs; one that is
-not installed is skipped. What goes in and comes out is in tests/clients/caller.py.
+not installed is skipped. With the real models: tests/real/test_stock_clients.py.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import json
-import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from llm.interfaces import Finished, Prompt, ReplyPart, TextDelta, ToolCall
-from speech.audio import to_float
 from tests.calls import Client
 from tests.fakes import FakeEngines, message_texts, pcm16
 from tests.loopback import Loopback, NamedEngines, serving
+from tests.stock import CALLS, RATE, Call, command, hold
 from tests.test_strict_events import session_scripts
 
 pytestmark = pytest.mark.client
 
-TESTS = Path(__file__).parent
-PYTHON = TESTS.parent / ".venv-clients/bin/python"
-NODE = shutil.which("node")
-RATE = 24_000
 STORY = [f"word{n}" for n in range(30)]
-
-
-@dataclass(frozen=True)
-class Call:
-    """What the client's application saw of a call: `Call` of caller.py, its audio as words."""
-
-    heard: list[str]
-    interruptions: int
-    asked: list[str]
-    history: list[list[str]]
-
-
-def command(script: str) -> list[str]:
-    """How to run a client's script; skips the test where its packages are not installed."""
-    if script.endswith(".mjs"):
-        if NODE is None:
-            pytest.skip("there is no node")
-        if not (TESTS / "node/node_modules").is_dir():
-            pytest.skip("tests/node/node_modules is missing: make test-clients")
-        return [NODE, str(TESTS / "node" / script)]
-    if not PYTHON.exists():
-        pytest.skip(".venv-clients is missing: make test-clients")
-    return [str(PYTHON), str(TESTS / "clients" / script)]
 
 
 def answers(prompt: Prompt) -> Iterable[ReplyPart]:
@@ -88,28 +53,21 @@ def fakes(server: Loopback) -> FakeEngines:
     return engines
 
 
-async def hold(script: str, server: Loopback, *lines: str) -> Call:
-    """A call on which the caller says these lines, the second over the reply to the first."""
+async def held(script: str, server: Loopback, *lines: str) -> Call:
     engines = fakes(server)
-    speech = [pcm16(engines.code.audio(line, RATE)).tobytes() for line in lines]
-    given = {"url": server.realtime, "lines": [base64.b64encode(pcm).decode() for pcm in speech]}
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *command(script), stdin=pipe, stdout=pipe, stderr=pipe
-    )
-    out, err = await process.communicate(json.dumps(given).encode())
-    sys.stderr.write(err.decode())
-    assert process.returncode == 0
-    told = json.loads(out.splitlines()[-1])
-    assert told.pop("errors") == []
-    played = [np.frombuffer(base64.b64decode(part), np.int16) for part in told.pop("played")]
-    heard = [engines.code.text(to_float(pcm), RATE) for pcm in played]
+    speech = [pcm16(engines.code.audio(line, RATE)) for line in lines]
+    call = await hold(script, server.realtime, speech)
     await server.empty()
     assert engines.llm.free == 4
-    return Call(heard, **told)
+    return call
 
 
-@pytest.fixture(params=["pipecat_call.py", "livekit_call.py", "agents_call.mjs"])
+def heard(server: Loopback, call: Call) -> list[str]:
+    """The words of each reply that was played."""
+    return [fakes(server).code.text(audio, RATE) for audio in call.played]
+
+
+@pytest.fixture(params=CALLS)
 def client(request: pytest.FixtureRequest) -> str:
     script: str = request.param
     command(script)
@@ -117,18 +75,17 @@ def client(request: pytest.FixtureRequest) -> str:
 
 
 async def test_an_audio_turn(client: str, server: Loopback) -> None:
-    call = await hold(client, server, "is it so")
-    assert call.heard[-1] == "yes so"
-    said = [[role, text.strip()] for role, text in call.history]
-    assert said[-2:] == [["user", "is it so"], ["assistant", "yes so"]]
+    call = await held(client, server, "is it so")
+    assert heard(server, call)[-1] == "yes so"
+    assert call.history[-2:] == [("user", "is it so"), ("assistant", "yes so")]
     assert fakes(server).llm.prompts[-1].messages[0].content == "Be kind."
 
 
 async def test_an_interruption(client: str, server: Loopback) -> None:
     """Client and server agree on what was heard, but for the audio that is ahead of the clock."""
-    call = await hold(client, server, "tell me a story", "stop please enough")
+    call = await held(client, server, "tell me a story", "stop please enough")
     assert call.interruptions == 1
-    cut, answer = call.heard[-2:]
+    cut, answer = heard(server, call)[-2:]
     assert answer == "yes enough"
     assert cut.split() == STORY[: len(cut.split())]
     assert 3 <= len(cut.split()) < 12
@@ -139,17 +96,17 @@ async def test_an_interruption(client: str, server: Loopback) -> None:
 
 
 async def test_a_tool_call(client: str, server: Loopback) -> None:
-    call = await hold(client, server, "how is the weather")
+    call = await held(client, server, "how is the weather")
     assert call.asked == ["Bern"]
-    assert call.heard[-1] == "yes rain"
+    assert heard(server, call)[-1] == "yes rain"
     roles = [role for role, _ in message_texts(fakes(server).llm.prompts[-1])]
     assert roles[-3:] == ["user", "assistant", "tool"]
 
 
 async def test_two_tool_calls_in_one_reply(client: str, server: Loopback) -> None:
-    call = await hold(client, server, "in both how is the weather")
+    call = await held(client, server, "in both how is the weather")
     assert sorted(call.asked) == ["Bern", "Rome"]
-    assert call.heard[-1] == "yes rain"
+    assert heard(server, call)[-1] == "yes rain"
     roles = [role for role, _ in message_texts(fakes(server).llm.prompts[-1])]
     assert roles.count("tool") == 2
 
