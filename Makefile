@@ -7,7 +7,7 @@ PURE := turns segmenter live endpoint_features audio clauses heard playback wire
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install run demo test test-pure lint bench bench-turns clean
+.PHONY: install run demo test test-clients test-pure lint bench bench-turns clean
 
 install: .venv/.models
 
@@ -23,6 +23,10 @@ test: .venv/.dev .venv/.models
 test-pure: .venv/.dev
 	$(BIN)/pytest -m "not client" $(PURE:%=tests/test_%.py) $(ARGS)
 
+# Other people's clients, docs/clients.md: 800 MB of packages, none of which the other tests need.
+test-clients: .venv/.dev .venv-clients/.made tests/node/node_modules/.made
+	$(BIN)/pytest tests/test_openai_client.py tests/test_stock_clients.py $(ARGS)
+
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,7 +41,7 @@ bench-turns: .venv/.dev .venv/.models
 	  --pictures out/turns $(ARGS)
 
 clean:
-	rm -rf .venv out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-clients tests/node/node_modules out build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamps: while they are newer than what they were made from, neither pip nor the model cache
 # is asked again.
@@ -48,6 +52,15 @@ clean:
 
 .venv/.dev: .venv/.server
 	$(PIP_INSTALL) -e '.[server,speech-gpl,torch,dev]'
+	touch $@
+
+.venv-clients/.made: tests/clients/requirements.txt
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/pip install --disable-pip-version-check -r $<
+	touch $@
+
+tests/node/node_modules/.made: tests/node/package-lock.json
+	npm ci --prefix tests/node --no-audit --no-fund
 	touch $@
 
 .venv/.models: .venv/.server assistant/models.toml

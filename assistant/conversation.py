@@ -16,7 +16,7 @@ import msgspec
 
 from assistant.pictures import PictureError, content, told
 from assistant.wire.errors import WireError
-from assistant.wire.realtime import new_id
+from assistant.wire.realtime import audio_bytes, new_id
 from llm.interfaces import Message, ToolCall
 
 Json = dict[str, Any]
@@ -37,6 +37,8 @@ class Item:
     heard: str | None = None
     """Of an assistant's spoken message; None until it was interrupted: all of it."""
     status: str = "completed"
+    recordings: dict[int, bytes] = field(default_factory=dict)
+    """Audio whose words are still to be recognised, by the index of its part."""
 
     def to_wire(self) -> Json:
         wire = self.wire
@@ -143,7 +145,7 @@ _EXPECTED = {
 
 
 def parse_item(given: Json, event_id: str = "") -> Item:
-    """A client's item, checked; its audio is not kept. Raises WireError."""
+    """A client's item, checked; of audio with a transcript only that is kept. Raises WireError."""
     try:
         item = msgspec.convert(given, _Message | _Call | _Output)
     except msgspec.ValidationError as error:
@@ -155,14 +157,17 @@ def parse_item(given: Json, event_id: str = "") -> Item:
     if item.id == "root":
         raise _invalid(".id", "expected any id but 'root', which means the beginning", event_id)
     wire = {name: value for name, value in given.items() if name not in ("id", "status", "object")}
+    recordings: dict[int, bytes] = {}
     if isinstance(item, _Message):
-        wire["content"] = [
-            _checked(item.role, part, f".content[{at}]", event_id)
-            for at, part in enumerate(item.content)
-        ]
+        wire["content"] = []
+        for at, part in enumerate(item.content):
+            path = f".content[{at}]"
+            wire["content"].append(_checked(item.role, part, path, event_id))
+            if part.type == "input_audio" and part.transcript is None:
+                recordings[at] = audio_bytes(part.audio or "", f"item{path}.audio", event_id)
     if isinstance(item, _Call):
         wire["call_id"] = item.call_id or new_id("call")
-    return Item(item.id or new_id("item"), wire)
+    return Item(item.id or new_id("item"), wire, recordings=recordings)
 
 
 def _checked(role: str, part: _Content, path: str, event_id: str) -> Json:
@@ -173,12 +178,9 @@ def _checked(role: str, part: _Content, path: str, event_id: str) -> Json:
         raise _invalid(f"{path}.type", f"{message}, got {reprlib.repr(part.type)}", event_id)
     name = allowed[part.type]
     value = getattr(part, name)
-    if value is None:
-        if part.audio is not None:
-            message = "expected a transcript; audio is only recognised in input_audio_buffer.append"
-            raise _invalid(f"{path}.{name}", message, event_id)
+    if value is None and not (part.type == "input_audio" and part.audio):
         raise _invalid(f"{path}.{name}", f"expected a string in {part.type}, got none", event_id)
-    if name == "image_url":
+    if value is not None and name == "image_url":
         try:
             content(value)
         except PictureError as error:

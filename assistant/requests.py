@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import reprlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from assistant import floor
 from assistant.conversation import parse_item
+from assistant.recordings import decoded
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
-from speech.audio import DECODE, to_float
-from speech.interfaces import RATE, Pcm
+from speech.interfaces import RATE
 
 if TYPE_CHECKING:
     from assistant.session import Session
@@ -34,17 +35,14 @@ async def handle(session: Session, event: wire.ClientEvent) -> None:
     try:
         await _handle(session, event)
     except WireError as error:
-        error.event_id = error.event_id or event.event_id
+        error.event_id = error.event_id or event.event_id or ""
         raise
 
 
 async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C901, PLR0912
     match event:
         case wire.InputAudioBufferAppend():
-            form = session.settings.input_format
-            data = wire.audio_bytes(event, form.sample_width)
-            pcm: Pcm = DECODE[form.name](data)
-            await session.hear(to_float(pcm), form.rate)
+            await _append(session, wire.audio_bytes(event.audio, "audio"))
         case wire.InputAudioBufferCommit():
             _commit(session)
         case wire.InputAudioBufferClear():
@@ -62,7 +60,7 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
                     wire.conversation_item_done(item.to_wire(), previous),
                 ]
             )
-            session.look(item, event.event_id)
+            session.take_in(item, event.event_id or "")
             if item.wire["type"] == "function_call_output":
                 session.turn(floor.ToolAnswered(item.wire["call_id"]))
             session.prefill("")
@@ -87,12 +85,31 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
                 reply.played(round(played * reply.playback.rate / 1000))
 
 
+async def _append(session: Session, data: bytes) -> None:
+    """A second at a time: more than the ear keeps may come at once, and other calls wait."""
+    form = session.settings.input_format
+    data = session.half_sample + data
+    whole = len(data) - len(data) % form.sample_width
+    session.half_sample = data[whole:]
+    step = form.rate * form.sample_width
+    for at in range(0, whole, step):
+        await session.hear(decoded(data[at : min(at + step, whole)], form), form.rate)
+        if at + step < whole:
+            await asyncio.sleep(0)
+
+
 def _respond(session: Session, given: dict[str, Any] | None) -> None:
     settings = session.settings.response(given)
     if settings.input is not None:
         items = tuple(_referred(session, item) for item in settings.input)
         for item in items:
-            parse_item(item)
+            if parse_item(item).recordings:
+                raise WireError(
+                    "response.input: expected a transcript with each input_audio; put the audio "
+                    "into the conversation and refer to its item",
+                    code="invalid_value",
+                    param="response.input",
+                )
         settings = replace(settings, input=items)
     request = wire.new_id("req")
     session.asked[request] = settings
@@ -142,6 +159,7 @@ def _nothing_to_commit(got: str) -> WireError:
 
 
 def _clear(session: Session) -> None:
+    session.half_sample = b""
     if session.turns.turn is not None:
         session.turn(floor.ClearRequested())
     elif session.caller.item_id:

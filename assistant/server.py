@@ -45,8 +45,6 @@ _log = logging.getLogger(__name__)
 
 OVER, GOING_AWAY, UNSUPPORTED, BROKEN, TRY_AGAIN_LATER = 1000, 1001, 1003, 1011, 1013
 """Close codes (RFC 6455, and its IANA registry)."""
-OVERSIZE_FACTOR = 4
-"""A frame over the limit gets an `error` event; one over this many times it ends the call."""
 _ENDING = 2.0
 """Seconds that a new call waits for the slot of one whose client is gone."""
 _STOPPING = 4
@@ -155,6 +153,7 @@ def create_app(
             WebSocketRoute("/v1/realtime", realtime),
             WebSocketRoute("/realtime", realtime),
             WebSocketRoute(telephony.PATH, twilio),
+            WebSocketRoute("/{path:path}", nowhere),
             Mount("/", _Page(directory=_PAGE, html=True)),
         ],
         exception_handlers={ApiError: _answer_error},
@@ -182,7 +181,7 @@ class Server(uvicorn.Server):
             host=config.server.host,
             port=config.server.port,
             ws="websockets-sansio",
-            ws_max_size=OVERSIZE_FACTOR * config.server.max_frame_bytes,
+            ws_max_size=wire.APPEND_FACTOR * config.server.max_frame_bytes,
             # Compressing base64 audio costs more latency than it saves bytes on such a link.
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_STOPPING,
@@ -293,6 +292,12 @@ async def twilio(websocket: WebSocket) -> None:
         session=telephony.session_settings(begun),
     )
     await _hold(service, telephony.TwilioTransport(line, begun), start)
+
+
+async def nowhere(websocket: WebSocket) -> None:
+    """A base URL that lacks its end, or has too much of one: say which is right."""
+    message = f"expected a websocket at /v1/realtime, got one at {websocket.url.path}"
+    await _deny(websocket, ApiError(404, message, code="unknown_url"))
 
 
 async def _hold(service: Service, transport: Line, start: Callable[[Transport], Call]) -> None:

@@ -31,6 +31,7 @@ from assistant.phrases import phrase
 from assistant.pictures import look
 from assistant.policy import defaults, turn_policy
 from assistant.record import TurnLog
+from assistant.recordings import listen
 from assistant.replay import audio_in
 from assistant.reply import Reply
 from assistant.resume import ResumableLine
@@ -85,6 +86,8 @@ class Session:
         self.caller = CallerTurns(self.send, self.memory.conversation, self.settings)
         self.turns = TurnManager()
         self.reply: Reply | None = None
+        self.half_sample = b""
+        """What an append ended with; a stream is not always cut between samples."""
         self.asked: dict[str, ResponseSettings] = {}
         """What the response.create events ask for that wait for their turn."""
         self._transport, self._engines = transport, engines
@@ -158,7 +161,7 @@ class Session:
             event_id = ""
             try:
                 event = wire.decode(raw, self.config.server.max_frame_bytes)
-                event_id = event.event_id
+                event_id = event.event_id or ""
                 await requests.handle(self, event)
             except WireError as error:
                 self.send([wire.error(error)])
@@ -255,10 +258,15 @@ class Session:
         heard = self.ear.so_far()
         self._before_replies(self._settle(self.caller.commit(self.ear.turn_seconds), heard))
 
-    def look(self, item: Item, event_id: str) -> None:
-        """Read the pictures of a new item to a model that cannot see them."""
-        if item.pictures and not self._engines.sees:
-            self._before_replies(look(item, self._engines, self.send, event_id))
+    def take_in(self, item: Item, event_id: str) -> None:
+        """Recognise a new item's recordings; read its pictures to a model that cannot see them."""
+        if item.recordings or (item.pictures and not self._engines.sees):
+            self._before_replies(self._take_in(item, event_id))
+
+    async def _take_in(self, item: Item, event_id: str) -> None:
+        await listen(item, self._engines, self.settings, self.send, self.report)
+        if not self._engines.sees:
+            await look(item, self._engines, self.send, event_id)
 
     def _before_replies(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what the next replies have to wait for."""

@@ -117,9 +117,14 @@ def message(role: str, *parts: dict[str, Any]) -> dict[str, Any]:
             "expected input_text in a system message",
         ),
         (
-            message("user", {"type": "input_audio", "audio": "AAAA"}),
+            message("user", {"type": "input_audio", "audio": "?"}),
+            "item.content[0].audio",
+            "expected base64",
+        ),
+        (
+            message("user", {"type": "input_audio", "audio": None}),
             "item.content[0].transcript",
-            "only recognised in input_audio_buffer.append",
+            "expected a string in input_audio, got none",
         ),
         ({"type": "function_call", "name": "f", "arguments": {}}, "item.arguments", "`object`"),
         ({"type": "function_call_output", "call_id": "c"}, "item", "`output`"),

@@ -167,6 +167,56 @@ async def test_an_audio_turn(server: Loopback, detection: Any) -> None:
     assert done.response.output[0].content[0].transcript == "yes so"
 
 
+async def test_an_interruption(server: Loopback) -> None:
+    """As an application of one's own does it: it truncates to what it has played."""
+    engines = fakes(server)
+    engines.llm.script = lambda _: [*(TextDelta(f"word{n} ") for n in range(30)), Finished("stop")]
+    async with calling(server) as call:
+        await call.speak(spoken(engines, "tell me more"))
+        for _ in range(25):
+            delta = await call.until("response.output_audio.delta")
+        engines.llm.script = brief
+        speech = spoken(engines, "stop please enough now")
+        await call.speak(speech[:RATE])
+        await call.until("input_audio_buffer.speech_started")
+        await call.connection.conversation.item.truncate(
+            item_id=delta.item_id, content_index=0, audio_end_ms=550
+        )
+        done = (await call.until("response.done")).response
+        assert (done.status, done.status_details.reason) == ("cancelled", "turn_detected")
+        truncated = await call.until("conversation.item.truncated")
+        assert truncated.audio_end_ms == 550
+        await call.speak(speech[RATE:])
+        call.events.clear()
+        await call.until("response.done")
+        await call.connection.conversation.item.retrieve(item_id=delta.item_id)
+        item = (await call.until("conversation.item.retrieved")).item
+    assert call.heard(engines) == "yes now"
+    assert item.content[0].transcript == "word0 word1"
+    remembered = dict(message_texts(engines.llm.prompts[-1]))["assistant"]
+    assert remembered == "word0 word1—"
+
+
+async def test_push_to_talk(server: Loopback) -> None:
+    """The flow of the console's push-to-talk: cancel and truncate, append, commit, create."""
+    engines = fakes(server)
+    async with calling(server) as call:
+        await call.connection.session.update(
+            session={"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+        )
+        await call.until("session.updated")
+        for words in ("is it so", "and now"):
+            await call.connection.response.cancel()
+            refused = await call.until("error")
+            assert refused.error.code == "response_cancel_not_active"
+            await call.speak(spoken(engines, words))
+            await call.connection.input_audio_buffer.commit()
+            await call.connection.response.create()
+            await call.until("response.done")
+    assert call.heard(engines) == "yes so yes now"
+    assert "input_audio_buffer.speech_started" not in call.kinds()
+
+
 async def test_a_tool_call(server: Loopback) -> None:
     engines = fakes(server)
     async with calling(server) as call:
@@ -225,13 +275,13 @@ async def closing(call: ClientConnection) -> tuple[int | None, str | None]:
 async def test_an_over_size_frame_is_an_error_and_a_huge_one_the_end(server: Loopback) -> None:
     async with connect(server.realtime) as call:
         await call.recv()
-        audio = "A" * 1_100_000
-        event = {"type": "input_audio_buffer.append", "event_id": "mine", "audio": audio}
+        item = {"type": "message", "role": "user", "content": ["A" * 1_100_000]}
+        event = {"type": "conversation.item.create", "event_id": "mine", "item": item}
         await call.send(json.dumps(event))
         error = json.loads(await call.recv())["error"]
         assert (error["code"], error["event_id"]) == ("message_too_large", "mine")
         with suppress(ConnectionClosed):
-            await call.send(b" " * 5_000_000)
+            await call.send(b" " * 17_000_000)
         assert (await closing(call))[0] == 1009
     await server.empty()
     assert fakes(server).llm.free == 4

@@ -11,8 +11,8 @@ import pytest
 
 from assistant.config import Config, ServerConfig
 from speech.interfaces import Audio
-from tests.calls import AUDIO, TRANSCRIBED, Client, call, during_a_reply, message, storyteller
-from tests.fakes import Event, FakeEngines, FakeVad, message_texts
+from tests.calls import AUDIO, RATE, TRANSCRIBED, Client, call, during_a_reply, message, storyteller
+from tests.fakes import Event, FakeEngines, FakeVad, message_texts, pcm16
 
 
 def after_error(mistake: Callable[[Client], None], **kwargs: Any) -> Event:
@@ -47,16 +47,16 @@ def tells(kind: str, **fields: Any) -> Callable[[Client], None]:
             "expected base64",
         ),
         (
-            tells("input_audio_buffer.append", audio=base64.b64encode(b"abc").decode()),
-            "invalid_value",
-            "audio",
-            "expected whole 16-bit samples, got 3 bytes",
-        ),
-        (
-            tells("input_audio_buffer.append", audio="A" * 2000),
+            tells("input_audio_buffer.append", audio="A" * 30_000),
             "message_too_large",
             None,
-            "at most 1500 bytes, got 20",
+            "at most 24000 bytes, got 300",
+        ),
+        (
+            tells("conversation.item.create", item=message("x" * 2000)),
+            "message_too_large",
+            None,
+            "at most 1500 bytes, got 21",
         ),
         (
             tells("conversation.item.retrieve", item_id="item_9"),
@@ -133,6 +133,48 @@ def test_bad_input_gets_an_error_and_the_call_goes_on(
     error = after_error(briefly, config=config)
     assert (error["code"], error["param"], error["event_id"]) == (code, param, "mine")
     assert words in error["message"]
+
+
+def test_a_stream_may_be_cut_in_the_middle_of_samples() -> None:
+    async def script(client: Client) -> None:
+        pcm = pcm16(client.engines.code.audio("is it the time", RATE)).tobytes()
+        for at in range(0, len(pcm), 333):
+            client.append(pcm[at : at + 333])
+        await client.until("response.done")
+
+    client = call(script)
+    assert client.heard() == "you said is it the time that is all"
+    assert not client.all("error")
+
+
+def test_what_was_cleared_leaves_no_half_a_sample() -> None:
+    async def script(client: Client) -> None:
+        client.configure(turn_detection=None)
+        client.append(b"abc")
+        client.tell("input_audio_buffer.clear")
+        await client.say("is it the time")
+        client.tell("input_audio_buffer.commit")
+        await client.until(TRANSCRIBED)
+
+    (words,) = call(script).all(TRANSCRIBED)
+    assert words["transcript"] == "is it the time"
+
+
+@pytest.mark.parametrize("detection", [None, {"type": "server_vad"}])
+def test_a_long_recording_in_one_append(detection: Event | None) -> None:
+    """A minute, of which the ear keeps no more than forty seconds at a time."""
+    said = " ".join(f"word{n % 30}" for n in range(240))
+
+    async def script(client: Client) -> None:
+        client.configure(turn_detection=detection)
+        client.append(pcm16(client.engines.code.audio(said, RATE)).tobytes())
+        if detection is None:
+            client.tell("input_audio_buffer.commit")
+        await client.until(TRANSCRIBED)
+
+    (words,) = call(script).all(TRANSCRIBED)
+    assert words["transcript"] == said
+    assert words["usage"]["seconds"] > 59
 
 
 def test_what_is_no_json_has_no_id_to_echo() -> None:

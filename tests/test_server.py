@@ -118,6 +118,17 @@ async def closing(call: Any) -> tuple[int | None, str | None]:
     return call.close_code, call.close_reason
 
 
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/realtime/", "/openai/realtime"])
+async def test_a_websocket_elsewhere_is_told_where_calls_are(path: str) -> None:
+    async with running() as server:
+        with pytest.raises(InvalidStatus) as refused:
+            await server.call(f"{path}?model=x")
+    response = refused.value.response
+    assert response.status_code == 404
+    message = json.loads(response.body or b"")["error"]["message"]
+    assert message == f"expected a websocket at /v1/realtime, got one at {path}"
+
+
 async def test_a_call_gets_what_its_url_says() -> None:
     async with running() as server:
         path = "/v1/realtime?model=gpt-realtime&ext=conch.1,x"
@@ -206,9 +217,9 @@ async def test_one_call_too_many_is_refused_at_once() -> None:
 async def test_bad_endings_leave_no_call_behind() -> None:
     async with running(max_frame_bytes=1024) as server:
         async with server.call() as call:
-            await call.send("x" * 4096)
-            assert await call.recv() == f"4096:'{'x' * 20}'"
-            await call.send("x" * 4097)
+            await call.send("x" * 16_384)
+            assert await call.recv() == f"16384:'{'x' * 20}'"
+            await call.send("x" * 16_385)
             assert (await closing(call))[0] == 1009
         async with server.call() as call:
             await call.send("break")

@@ -109,6 +109,22 @@ def test_server_vad_is_filled_in() -> None:
     assert settings.turn_detection.silence_duration_ms == 200
 
 
+def test_null_in_turn_detection_is_its_default() -> None:
+    settings = session()
+    settings.update(at_input(turn_detection={"type": "server_vad", "silence_duration_ms": 200}))
+    nothing = dict.fromkeys(("silence_duration_ms", "threshold", "create_response", "eagerness"))
+    settings.update(at_input(turn_detection={"type": "server_vad", **nothing}))
+    assert detection(settings) == {
+        "type": "server_vad",
+        "create_response": True,
+        "interrupt_response": True,
+        "threshold": 0.5,
+        "prefix_padding_ms": 300,
+        "silence_duration_ms": 500,
+        "idle_timeout_ms": None,
+    }
+
+
 def test_the_kind_of_turn_detection_can_change() -> None:
     settings = session(**at_input(turn_detection={"type": "server_vad", "create_response": False}))
     settings.update(at_input(turn_detection={"type": "semantic_vad", "eagerness": "low"}))

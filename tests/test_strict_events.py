@@ -15,7 +15,7 @@ from tests.calls import Client
 _TOO_LONG = ("test_fifty_minutes_take_no_time_and_no_memory",)
 
 
-def _scripts() -> dict[str, Callable[[], None]]:
+def session_scripts() -> dict[str, Callable[[], None]]:
     """The other files' tests; of one with parameters, its first case."""
     found: dict[str, Callable[[], None]] = {}
     for module in (test_session, test_requests, test_asking):
@@ -34,7 +34,7 @@ def _first_case(mark: pytest.Mark) -> dict[str, Any]:
     return dict(zip(names, cases[0], strict=True))
 
 
-@pytest.mark.parametrize("script", _scripts().values(), ids=_scripts())
+@pytest.mark.parametrize("script", session_scripts().values(), ids=session_scripts())
 def test_every_event_validates(script: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     monkeypatch.setattr(Client, "log", events)

@@ -25,10 +25,13 @@ _DEEPEST = 64
 """Levels of objects in what a client sends; far more than any JSON Schema of a tool needs."""
 _LONGEST_MESSAGE = 2000
 """Characters of an error's message; it may quote what came, which may be anything."""
+APPEND_FACTOR = 16
+"""A message that appends audio may be this many times the limit: the hosted API takes 15 MiB at
+once, and one string, unlike objects and arrays, takes no more memory than it is long."""
 
 
 class _Client(Struct, kw_only=True, tag_field="type"):
-    event_id: Annotated[str, Meta(max_length=512)] = ""
+    event_id: Annotated[str, Meta(max_length=512)] | None = None
 
 
 class SessionUpdate(_Client, tag="session.update"):
@@ -120,13 +123,7 @@ def decode(raw: str | bytes, max_bytes: int) -> ClientEvent:
     """One client message. Raises WireError, with the client's event_id where it can be read."""
     if isinstance(raw, str) and not raw.isascii():
         raw = raw.encode(errors="replace")
-    size = len(raw)
-    if size > max_bytes:
-        raise WireError(
-            f"expected a message of at most {max_bytes} bytes, got {size}",
-            code="message_too_large",
-            event_id=_invalid(raw, "").event_id,
-        )
+    _check_size(raw, max_bytes)
     try:
         event = _DECODER.decode(raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -141,11 +138,28 @@ def decode(raw: str | bytes, max_bytes: int) -> ClientEvent:
     return event
 
 
-def check_depth(given: Any, event_id: str = "") -> None:
+def _check_size(raw: str | bytes, max_bytes: int) -> None:
+    size = len(raw)
+    if size <= max_bytes:
+        return
+    try:
+        appends = _ENVELOPE.decode(raw).type == InputAudioBufferAppend.__struct_config__.tag
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        appends = False
+    limit = APPEND_FACTOR * max_bytes if appends else max_bytes
+    if size > limit:
+        raise WireError(
+            f"expected a message of at most {limit} bytes, got {size}",
+            code="message_too_large",
+            event_id=_invalid(raw, "").event_id,
+        )
+
+
+def check_depth(given: Any, event_id: str | None = None) -> None:
     """Raises WireError for more levels than _DEEPEST."""
     if not _shallow(given, _DEEPEST):
         message = f"expected at most {_DEEPEST} levels of objects and arrays, got more"
-        raise WireError(message, code="invalid_value", event_id=event_id)
+        raise WireError(message, code="invalid_value", event_id=event_id or "")
 
 
 def _shallow(value: Any, levels: int) -> bool:
@@ -177,23 +191,13 @@ def _invalid(raw: str | bytes, problem: str) -> WireError:
     )
 
 
-def audio_bytes(event: InputAudioBufferAppend, sample_width: int) -> bytes:
-    """The audio of an append, whole samples of `sample_width` bytes. Raises WireError."""
+def audio_bytes(audio: str, param: str, event_id: str = "") -> bytes:
+    """Audio as clients send it. Raises WireError, about `param`."""
     try:
-        data = base64.b64decode(event.audio, validate=True)
+        return base64.b64decode(audio, validate=True)
     except (binascii.Error, ValueError) as error:
-        message = f"audio: expected base64, got {error}"
-        raise WireError(
-            message, code="invalid_value", param="audio", event_id=event.event_id
-        ) from None
-    if len(data) % sample_width:
-        raise WireError(
-            f"audio: expected whole {8 * sample_width}-bit samples, got {len(data)} bytes",
-            code="invalid_value",
-            param="audio",
-            event_id=event.event_id,
-        )
-    return data
+        message = f"{param}: expected base64, got {error}"
+        raise WireError(message, code="invalid_value", param=param, event_id=event_id) from None
 
 
 def new_id(prefix: str) -> str:
@@ -310,21 +314,23 @@ def transcription_delta(item_id: str, delta: str) -> Event:
     }
 
 
-def transcription_completed(item_id: str, transcript: str, seconds: float) -> Event:
+def transcription_completed(
+    item_id: str, transcript: str, seconds: float, content_index: int = 0
+) -> Event:
     return {
         "type": f"{_TRANSCRIPTION}.completed",
         "item_id": item_id,
-        "content_index": 0,
+        "content_index": content_index,
         "transcript": transcript,
         "usage": {"type": "duration", "seconds": seconds},
     }
 
 
-def transcription_failed(item_id: str, message: str) -> Event:
+def transcription_failed(item_id: str, message: str, content_index: int = 0) -> Event:
     return {
         "type": f"{_TRANSCRIPTION}.failed",
         "item_id": item_id,
-        "content_index": 0,
+        "content_index": content_index,
         "error": {
             "type": "transcription_error",
             "code": "transcription_failed",

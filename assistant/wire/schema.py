@@ -45,10 +45,10 @@ class TurnDetection(Struct, frozen=True, kw_only=True):
     type: Literal["server_vad", "semantic_vad"] = "server_vad"
     create_response: bool = True
     interrupt_response: bool = True
-    threshold: Annotated[float, Meta(ge=0, le=1)] = 0.5
-    prefix_padding_ms: Milliseconds = 300
-    silence_duration_ms: Milliseconds = 500
-    idle_timeout_ms: Milliseconds | None = None
+    threshold: float = 0.5
+    prefix_padding_ms: int = 300
+    silence_duration_ms: int = 500
+    idle_timeout_ms: int | None = None
     eagerness: Literal["low", "medium", "high", "auto"] = "auto"
 
 
@@ -80,10 +80,23 @@ class _NoiseReduction(Struct):
     type: Literal["near_field", "far_field"] | None = None
 
 
+class _TurnDetection(Struct):
+    """As a client sends it: null in any of its fields is that one's default."""
+
+    type: Literal["server_vad", "semantic_vad"] | None = None
+    create_response: bool | None = None
+    interrupt_response: bool | None = None
+    threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
+    prefix_padding_ms: Milliseconds | None = None
+    silence_duration_ms: Milliseconds | None = None
+    idle_timeout_ms: Milliseconds | None = None
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+
+
 class _Input(Struct):
     format: _Pcm | _Pcmu | _Pcma | None = None
     transcription: _Transcription | None = None
-    turn_detection: TurnDetection | None = None
+    turn_detection: _TurnDetection | None = None
     noise_reduction: _NoiseReduction | None = None
 
 

@@ -202,6 +202,7 @@ def _detection(given: Json | None) -> Json | None:
     """Turn detection with every field that its kind has."""
     if given is None:
         return None
+    given = {name: value for name, value in given.items() if value is not None}
     full: Json = msgspec.to_builtins(msgspec.convert(given, TurnDetection))
     unused = _SERVER_VAD if full["type"] == "semantic_vad" else ("eagerness",)
     return {name: value for name, value in full.items() if name not in unused}
