@@ -89,7 +89,7 @@ class Connection:
                 continue
             self._last = event.get("seq", self._last)
             if event["type"] == "session.created":
-                self._resume = event["session"].get("conch", {}).get("resume")
+                self._resume = event.get("session", {}).get("conch", {}).get("resume")
             return event
 
     async def close(self) -> None:
