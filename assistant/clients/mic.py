@@ -21,7 +21,7 @@ from assistant.clients.wav import WavCaller, load
 from speech.interfaces import Pcm
 
 _KEYS = "m mute   space interrupt   q hang up"
-_ANSWER_LIMIT = 60.0
+_ANSWER_LIMIT = 90.0
 """Seconds in which a recorded caller expects an answer."""
 _NOTICED = 1.0
 """Seconds in which the server notices that the recorded caller has spoken, or will speak on."""
