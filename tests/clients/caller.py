@@ -46,6 +46,8 @@ class Caller:
         self._lines = lines
         self._playing = bytearray()
         self._spoken_over = asyncio.Event()
+        self._due = 0.0
+        """Loop time of the microphone's next frame."""
 
     def plays(self, pcm: bytes) -> None:
         self._playing += pcm
@@ -65,6 +67,7 @@ class Caller:
 
     async def speak(self, microphone: Callable[[bytes], Awaitable[None]]) -> None:
         """Say the lines, be silent in between and afterwards; ends when cancelled."""
+        self._due = asyncio.get_running_loop().time()
         for at, line in enumerate(self._lines):
             while at and not self._spoken_over.is_set():
                 await self._send(bytes(2 * STEP), microphone)
@@ -75,7 +78,9 @@ class Caller:
     async def _send(self, pcm: bytes, microphone: Callable[[bytes], Awaitable[None]]) -> None:
         for start in range(0, len(pcm), 2 * STEP):
             await microphone(pcm[start : start + 2 * STEP])
-            await asyncio.sleep(STEP / RATE)
+            # By the clock: a busy machine must not make gaps in what is said.
+            self._due += STEP / RATE
+            await asyncio.sleep(self._due - asyncio.get_running_loop().time())
 
 
 Hold = Callable[[str, Caller], Awaitable[None]]

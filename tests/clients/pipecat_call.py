@@ -32,6 +32,8 @@ from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import TransportParams
 from pipecat.workers.runner import WorkerRunner
 
+_UNDERRUN = 0.5
+"""Seconds by which a frame may come late and still follow the one before without a gap."""
 WEATHER = FunctionSchema(
     name="weather",
     description="The weather in a city.",
@@ -68,6 +70,8 @@ class Loudspeaker(BaseOutputTransport):
     def __init__(self, params: TransportParams, caller: Caller) -> None:
         super().__init__(params)
         self._caller = caller
+        self._until = 0.0
+        """Loop time at which what was written so far has been played."""
 
     async def start(self, frame: StartFrame) -> None:
         await super().start(frame)
@@ -75,7 +79,11 @@ class Loudspeaker(BaseOutputTransport):
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         self._caller.plays(frame.audio)
-        await asyncio.sleep(len(frame.audio) / 2 / RATE)
+        now = asyncio.get_running_loop().time()
+        if now - self._until > _UNDERRUN:
+            self._until = now
+        self._until += len(frame.audio) / 2 / RATE
+        await asyncio.sleep(self._until - now)
         return True
 
 
