@@ -1,25 +1,20 @@
-// The microphone's latest audio, kept until it is too old to be asked for again. Pure.
+// What was sent of late, to be sent again where a connection broke before it arrived. Pure.
 
-const FRAME_MS = 20;
+const MOST = 1600; // messages: thirty seconds of audio in frames of 20 ms, and what is between them
 
 export class Backlog {
-  #frames = [];
-  #dropped = 0; // frames that were kept once, before those in #frames
-  #most;
+  #messages = [];
+  #forgotten = 0; // how many there were before those
 
-  constructor(seconds = 30) {
-    this.#most = (seconds * 1000) / FRAME_MS;
+  add(message) {
+    this.#messages.push(message);
+    if (this.#messages.length <= MOST) return;
+    this.#messages.shift();
+    this.#forgotten++;
   }
 
-  add(frame) {
-    this.#frames.push(frame);
-    if (this.#frames.length <= this.#most) return;
-    this.#frames.shift();
-    this.#dropped++;
-  }
-
-  // The frames that come after the first `ms` of the call, as far as they are still kept.
-  after(ms) {
-    return this.#frames.slice(Math.max(0, Math.round(ms / FRAME_MS) - this.#dropped));
+  // The messages after the first `count` of the call, as far as they are still kept.
+  after(count) {
+    return this.#messages.slice(Math.max(0, count - this.#forgotten));
   }
 }

@@ -19,32 +19,28 @@ import { Speaker } from "./speaker.js";
 
 const ACK_MS = 400;
 const LONGEST_WAY = 150; // ms; a slower answer was slow for other reasons than its way
-const QUIET = new Set(["item_create_duplicate_item_id", "item_retrieve_invalid_item_id"]);
 
 export class Call {
   state = "connecting";
   began = new Date();
   recording = null;
   #view;
-  #session;
   #link;
   #speaker;
   #microphone = null;
   #ended = false;
   #created = false;
-  #asked = 0; // when the settings were sent
+  #before = ""; // the state in which the connection was lost
+  #asked = 0; // when the first message went out
   #way = 0; // ms that a message takes to the server, about
   #acked = 0;
   #silenced = new Set(); // replies that were cut off here
   #playing = false;
   #arrived = new Map(); // reply -> {samples of it that came, at: the first, late: ms to its sound}
-  #typed = new Map(); // what was typed and the server has not confirmed yet
-  #wanted = new Set(); // replies of which it was asked what was heard
 
   // Make it in the click that begins the call. `session` is its first session.update.
   constructor(view, { key = "", session = {}, record = false } = {}) {
     this.#view = view;
-    this.#session = session;
     if (record) this.recording = new Recording();
     this.#speaker = new Speaker({
       onFrame: (pcm, item, ms) => this.#onSpeaker(pcm, item, ms),
@@ -53,10 +49,11 @@ export class Call {
     });
     this.#link = new Link(key, {
       onEvent: (event) => this.#on(event),
-      onLost: () => this.#enter("lost"),
+      onLost: () => this.#onLost(),
       onBack: () => this.#onBack(),
       onEnd: (reason) => this.#onEnd(reason),
     });
+    this.configure(session);
   }
 
   // Throws what the microphone throws.
@@ -84,15 +81,13 @@ export class Call {
     this.#link.send({ type: "output_audio_buffer.clear" });
     const id = `item_typed_${crypto.getRandomValues(new Uint32Array(2)).join("")}`;
     const item = { id, type: "message", role: "user", content };
-    const event = { type: "conversation.item.create", item };
-    this.#typed.set(id, event);
-    this.#link.send(event);
+    this.#link.send({ type: "conversation.item.create", item });
+    this.#link.send({ type: "response.create" });
     return id;
   }
 
   configure(session) {
-    this.#session = session;
-    if (this.#created) this.#link.send({ type: "session.update", session });
+    this.#link.send({ type: "session.update", session });
   }
 
   end() {
@@ -109,8 +104,7 @@ export class Call {
       case "session.created":
         return this.#begin();
       case "session.updated":
-        if (this.#asked) this.#way = Math.min(LONGEST_WAY, (performance.now() - this.#asked) / 2);
-        return (this.#asked = 0);
+        return this.#onUpdated();
       case "input_audio_buffer.speech_started":
         this.#hush();
         return this.#enter("you");
@@ -131,23 +125,26 @@ export class Call {
         return this.#speaker.end();
       case "response.done":
         return this.#onDone(event);
-      case "conversation.item.added":
-        return this.#onAdded(event.item);
+      case "response.created":
+        return this.#playing || this.#enter("thinking");
       case "conversation.item.truncated":
         return this.#askWhatWasHeard(event.item_id);
       case "conversation.item.retrieved":
-        this.#wanted.delete(event.item.id);
         return this.#view.heard(event.item.id, textOf(event.item));
       case "error":
-        if (!QUIET.has(event.error.code)) this.#view.problem(event.error.message);
+        return this.#view.problem(event.error.message);
     }
   }
 
   #begin() {
     this.#created = true;
     this.#asked = performance.now();
-    this.#link.send({ type: "session.update", session: this.#session });
     this.#enter("listening");
+  }
+
+  #onUpdated() {
+    if (this.#asked) this.#way = Math.min(LONGEST_WAY, (performance.now() - this.#asked) / 2);
+    this.#asked = 0;
   }
 
   #hear(item, delta) {
@@ -161,13 +158,6 @@ export class Call {
   // Milliseconds of that reply's audio that have come.
   #sent(item) {
     return (this.#arrived.get(item)?.samples ?? 0) / 24;
-  }
-
-  #onAdded(item) {
-    // The answer is asked for once the words are there: a lost connection loses neither.
-    if (!this.#typed.delete(item.id)) return;
-    this.#link.send({ type: "response.create" });
-    this.#enter("thinking");
   }
 
   #onDone({ response, conch }) {
@@ -185,14 +175,17 @@ export class Call {
   }
 
   #askWhatWasHeard(item_id) {
-    this.#wanted.add(item_id);
     this.#link.send({ type: "conversation.item.retrieve", item_id });
   }
 
+  #onLost() {
+    this.#before = this.state;
+    this.#enter("lost");
+  }
+
   #onBack() {
-    this.#enter(this.#playing ? "me" : "listening");
-    for (const event of this.#typed.values()) this.#link.send(event);
-    for (const item_id of this.#wanted) this.#askWhatWasHeard(item_id);
+    if (this.#playing) this.#enter("me");
+    else this.#enter(this.#before === "me" ? "listening" : this.#before);
   }
 
   #onEnd(reason) {
@@ -207,7 +200,7 @@ export class Call {
     if (this.#ended) return;
     this.recording?.microphone(pcm);
     this.#view.level("you", level(pcm));
-    this.#link.sendAudio(toBase64(pcm));
+    this.#link.send({ type: "input_audio_buffer.append", audio: toBase64(pcm) });
   }
 
   #onSpeaker(pcm, item, ms) {

@@ -83,7 +83,7 @@ export class Captions {
   }
 }
 
-function element({ kind, text }) {
+export function element({ kind, text }) {
   const made = document.createElement(ELEMENT[kind]);
   made.className = kind;
   made.textContent = text;

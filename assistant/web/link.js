@@ -1,12 +1,12 @@
-// The websocket of one call. It survives a dropped connection, where the server gave a token:
-// events have numbers, and both sides send again what the other one missed.
+// The websocket of one call. It survives a dropped connection where the server gave a token for
+// that: what both sides send is numbered, and each sends again what the other one missed.
 
 import { Backlog } from "./backlog.js";
 
 const RETRY_MS = [250, 500, 1000, 2000, 4000]; // the last one repeats
 const ATTEMPT_MS = 5000;
-const STUCK = 200_000; // bytes that wait in the browser, some three seconds of audio
-const WAITING = 64; // events kept for when the connection is back
+const STUCK_MS = 4000; // nothing leaves the browser for so long: a network that is gone says nothing
+const DOUBTED = 4001; // close code of ours for a connection that may be dead: no hang-up
 const DROPPED = new Set([1005, 1006, 1012, 1014, 1015]); // close codes that no server means
 
 export class Link {
@@ -16,10 +16,12 @@ export class Link {
   #socket = null;
   #ended = false;
   #backlog = new Backlog();
-  #waiting = [];
   #seq = 0;
   #resume = null; // {token, grace_s}
   #lostAt = 0; // 0: the connection stands
+  #given = 0; // characters given to this connection
+  #gone = 0; // those of them that left the browser
+  #movedAt = 0; // when that last grew
   #tries = 0;
   #refusals = 0;
   #timer = 0;
@@ -41,15 +43,13 @@ export class Link {
     socket.onclose = (event) => this.#closed(event);
   }
 
+  // Now, or when the connection stands.
   send(event) {
-    if (this.open) this.#socket.send(JSON.stringify(event));
-    else if (this.#waiting.length < WAITING) this.#waiting.push(event);
-  }
-
-  sendAudio(base64) {
-    this.#backlog.add(base64);
-    if (this.open && this.#socket.bufferedAmount > STUCK) this.#lose();
-    if (this.open) this.#append(base64);
+    const message = JSON.stringify(event);
+    this.#backlog.add(message);
+    if (this.open) this.#transmit(message);
+    const stuck = performance.now() - this.#movedAt > STUCK_MS;
+    if (this.open && stuck && this.#resume) this.#lose();
   }
 
   close() {
@@ -59,19 +59,23 @@ export class Link {
     this.#socket?.close(1000);
   }
 
-  #append(audio) {
-    this.#socket.send(JSON.stringify({ type: "input_audio_buffer.append", audio }));
+  #transmit(message) {
+    const gone = this.#given - this.#socket.bufferedAmount;
+    if (gone > this.#gone || gone === this.#given) this.#movedAt = performance.now();
+    this.#gone = gone;
+    this.#given += message.length;
+    this.#socket.send(message);
   }
 
   #on(event) {
     switch (event.type) {
       case "session.created":
-        this.#resume = event.conch?.resume ?? event.session.conch?.resume ?? null;
+        this.#resume = event.session.conch?.resume ?? null;
         this.#stands(0);
         break;
       case "conch.session.resumed":
         this.#resume = event.resume;
-        this.#stands(event.input_audio_ms);
+        this.#stands(event.input_events);
         return this.#handlers.onBack();
     }
     if (event.seq <= this.#seq) return; // it came before the connection dropped
@@ -79,13 +83,13 @@ export class Link {
     this.#handlers.onEvent(event);
   }
 
-  // The server has the first `ms` of the microphone.
-  #stands(ms) {
+  // The server has the first `count` messages of the call.
+  #stands(count) {
     clearTimeout(this.#timer);
     this.open = true;
-    this.#lostAt = this.#tries = this.#refusals = 0;
-    for (const audio of this.#backlog.after(ms)) this.#append(audio);
-    for (const event of this.#waiting.splice(0)) this.send(event);
+    this.#lostAt = this.#tries = this.#refusals = this.#given = this.#gone = 0;
+    this.#movedAt = performance.now();
+    for (const message of this.#backlog.after(count)) this.#transmit(message);
   }
 
   #closed({ code, reason }) {
@@ -109,7 +113,7 @@ export class Link {
     this.open = false;
     clearTimeout(this.#timer);
     this.#socket.onclose = this.#socket.onmessage = null;
-    this.#socket.close();
+    this.#socket.close(DOUBTED);
   }
 
   #retry() {
