@@ -56,7 +56,7 @@ class Access:
 
     def check(self, headers: Mapping[str, str]) -> None:
         """Let a holder of the server's key pass; where there is none, everybody near."""
-        self._check_origin(headers)
+        self.check_origin(headers)
         given = _presented(headers, ())
         if self._key and not self._has_key(given):
             raise _unknown(given)
@@ -67,7 +67,7 @@ class Access:
         """Let a call pass; answers what its client secret says of the session.
 
         The secret is used up by that, whatever becomes of the call."""
-        self._check_origin(headers)
+        self.check_origin(headers)
         given = _presented(headers, subprotocols)
         if self._has_key(given):
             return {}
@@ -116,8 +116,10 @@ class Access:
         matches = [hmac.compare_digest(one.encode(), self._key.encode()) for one in given]
         return bool(self._key) and any(matches)
 
-    def _check_origin(self, headers: Mapping[str, str]) -> None:
-        """Browsers name the page that asks in Origin; other clients send none.
+    def check_origin(self, headers: Mapping[str, str]) -> None:
+        """Raises ApiError for a page that may not ask.
+
+        Browsers name the page that asks in Origin; other clients send none.
 
         Without a key the danger is any page that the user happens to have open, under a name
         that its owner may let point here: then only names of this machine are trusted. With a

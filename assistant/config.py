@@ -52,6 +52,7 @@ class ServerConfig(Struct, frozen=True):
     max_calls: Count = 4
     max_frame_bytes: Annotated[int, Meta(ge=1024)] = 1_048_576
     send_buffer_bytes: Annotated[int, Meta(ge=65_536)] = 8_388_608
+    resume_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 30.0
 
 
 class VadConfig(Struct, frozen=True):

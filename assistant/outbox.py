@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+from assistant.wire import realtime as wire
+
 SLOW_CLIENT = 1008
 """Close code (RFC 6455: policy violation) for a client that does not read."""
 
@@ -33,7 +35,8 @@ class Outbox:
         self._more = asyncio.Event()
         self._jammed = asyncio.Event()
 
-    def put(self, text: str) -> None:
+    def put(self, event: wire.Event) -> None:
+        text = wire.encode(event)
         if self._size + len(text) > self._limit:
             self._jammed.set()
             return

@@ -49,6 +49,7 @@ class Playback:
         self._base = 0  # the clock: sample `_base` is heard at `_base_at`
         self._base_at = 0.0
         self._now = 0.0
+        self._confirmed: int | None = None  # what the client last said to have played
 
     @property
     def all_sent(self) -> bool:
@@ -112,6 +113,19 @@ class Playback:
         """The client reports that it had played `samples` by `now`; trusted over the clock."""
         self._now = now
         self._base, self._base_at = min(max(samples, 0), self.sent), now
+        self._confirmed = self._base
+
+    def repeated(self, samples: int, now: float) -> None:
+        """The client has heard all but the last `samples` of what was sent, which it is sent
+        again and begins to play."""
+        self._now = now
+        self._base, self._base_at = max(self.sent - samples, 0), now
+
+    def unseen(self, now: float) -> None:
+        """The client cannot be asked: of a client that reports what it has played, nothing
+        after that was heard."""
+        if self._confirmed is not None:
+            self._base, self._base_at = self._confirmed, now
 
     def drained_at(self) -> float | None:
         """When the last sample will have been heard; None until all were sent."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from assistant.clauses import ClauseCutter
+from assistant.clock import Alarm, CallClock
 from assistant.heard import HeardLedger
 from assistant.memory import Memory
 from assistant.playback import Playback
@@ -39,6 +40,7 @@ class ReplyOwner(Protocol):
     """What a reply needs of its session."""
 
     memory: Memory
+    clock: CallClock
 
     def send(self, events: list[dict[str, Any]]) -> None: ...
 
@@ -116,7 +118,7 @@ class Reply:
         """Whether the conversation keeps it."""
         self._stream, self._source, self._mouth, self._owner = stream, source, mouth, owner
         self._ahead = _SECONDS_AHEAD * mouth.rate if mouth else 0
-        self._loop = asyncio.get_running_loop()
+        self._clock = owner.clock
         self._clauses: asyncio.Queue[str | None] = asyncio.Queue(_CLAUSES_AHEAD)
         self._captions: deque[tuple[int, str]] = deque()
         """(first sample, clause) of what is spoken but not yet delivered."""
@@ -127,28 +129,28 @@ class Reply:
         self._is_ready = False
         self._space = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Alarm | None = None
 
     # --- what the session does with it ----------------------------------------------------
 
     def start(self) -> None:
-        self.timing.started = self._loop.time()
+        self.timing.started = self._clock.time()
         self._task = asyncio.create_task(self._run(), name=f"reply {self.number}")
 
     def publish(self) -> None:
         """The turn is committed: from here on the client sees the response."""
-        self.timing.published = self._loop.time()
+        self.timing.published = self._clock.time()
         self._owner.send(self._stream.created())
         self._published.set()
         self._pump()
 
     def hold(self) -> None:
         if self.playback:
-            self.playback.hold(self._loop.time())
+            self.playback.hold(self._clock.time())
 
     def resume(self) -> None:
         if self.playback:
-            self.playback.resume(self._loop.time())
+            self.playback.resume(self._clock.time())
             self._pump()
 
     def cancel(self, reason: str) -> None:
@@ -164,12 +166,27 @@ class Reply:
             await asyncio.wait([self._task])
 
     def heard_samples(self) -> int:
-        return self.playback.heard(self._loop.time()) if self.playback else 0
+        return self.playback.heard(self._clock.time()) if self.playback else 0
 
     def played(self, samples: int) -> None:
         """The client reports what it has played; that is better than the clock."""
         if self.playback:
-            self.playback.acked(samples, self._loop.time())
+            self.playback.acked(samples, self._clock.time())
+            self._pump()
+
+    def unseen(self) -> None:
+        """The connection is gone: what the client has not confirmed was not heard."""
+        if self.playback:
+            self.playback.unseen(self._clock.time())
+
+    def plays_again(self, size: int) -> None:
+        """The client begins to play the last `size` bytes of what it was sent."""
+        if self.playback is None or self._mouth is None:
+            return
+        self.playback.repeated(size // self._mouth.sample_width, self._clock.time())
+        if self.done:
+            self._await_the_last_sample()
+        else:
             self._pump()
 
     def heard_text(self, samples: int | None = None) -> str | None:
@@ -198,7 +215,7 @@ class Reply:
                 async for part in parts:
                     match part:
                         case TextDelta(text):
-                            self.timing.first_token = self.timing.first_token or self._loop.time()
+                            self.timing.first_token = self.timing.first_token or self._clock.time()
                             for clause in cut(text):
                                 await self._hand_on(clause)
                         case ToolCall():
@@ -213,7 +230,7 @@ class Reply:
         await self._clauses.put(None)
 
     async def _hand_on(self, clause: str) -> None:
-        self.timing.first_clause = self.timing.first_clause or self._loop.time()
+        self.timing.first_clause = self.timing.first_clause or self._clock.time()
         await self._clauses.put(clause)
 
     # --- clauses to audio, or to text -----------------------------------------------------
@@ -230,7 +247,7 @@ class Reply:
                 self._error = error
                 self._captions.append((samples, clause))
                 continue
-            self.timing.first_audio = self.timing.first_audio or self._loop.time()
+            self.timing.first_audio = self.timing.first_audio or self._clock.time()
             self._captions.append((samples, clause))
             self.ledger.say(clause, len(speech.pcm), speech.marks)
             samples += len(speech.pcm)
@@ -274,7 +291,7 @@ class Reply:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        pcm = playback.due(self._loop.time())
+        pcm = playback.due(self._clock.time())
         if len(pcm) and self._mouth:
             self._owner.plays(pcm, playback.rate, playback.time_of(playback.sent - len(pcm)))
             self._begin_message()
@@ -287,7 +304,7 @@ class Reply:
             return
         when = playback.timer()
         if when is not None:
-            self._timer = self._loop.call_at(when, self._pump)
+            self._timer = self._clock.call_at(when, self._pump)
 
     def _caption(self, end: int) -> None:
         """The words of the clauses that begin before sample `end`; they go out before it."""
@@ -300,7 +317,7 @@ class Reply:
     def _begin_message(self) -> None:
         if self.timing.first_sent:
             return
-        self.timing.first_sent = self._loop.time()
+        self.timing.first_sent = self._clock.time()
         previous = self._owner.memory.message_begins(self)
         self._owner.send(self._stream.start_message(self.item_id, previous))
 
@@ -314,9 +331,14 @@ class Reply:
         else:
             self._end("completed", "")
         self._owner.reply_delivered(self)
+        self._await_the_last_sample()
+
+    def _await_the_last_sample(self) -> None:
+        if self._timer:
+            self._timer.cancel()
         drained = self.playback.drained_at() if self.playback else None
-        self._timer = self._loop.call_at(
-            self._loop.time() if drained is None else drained, self._owner.reply_finished, self
+        self._timer = self._clock.call_at(
+            self._clock.time() if drained is None else drained, self._owner.reply_finished, self
         )
 
     def _end(self, status: str, reason: str) -> None:

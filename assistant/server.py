@@ -35,7 +35,8 @@ from assistant.http_models import model, models, voices
 from assistant.http_secrets import client_secrets
 from assistant.metrics import wall
 from assistant.outbox import Transport
-from assistant.session import Session
+from assistant.resume import Registry, ResumableLine
+from assistant.session import EXTENSION, Session
 from assistant.telephony import Line
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
@@ -102,6 +103,7 @@ class Service:
     chat_slot: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """The one slot of the language model that calls leave to the HTTP API."""
     access: Access = field(init=False)
+    resumable: Registry = field(default_factory=Registry)
 
     def __post_init__(self) -> None:
         self.access = Access(self.config.server)
@@ -228,6 +230,9 @@ class Server(uvicorn.Server):
 
 async def realtime(websocket: WebSocket) -> None:
     """One call of a Realtime client."""
+    if "resume" in websocket.query_params:
+        await _resume(websocket)
+        return
     service: Service = websocket.app.state.service
     subprotocols = websocket.scope["subprotocols"]
     try:
@@ -237,16 +242,36 @@ async def realtime(websocket: WebSocket) -> None:
         await _deny(websocket, error)
         return
     await websocket.accept("realtime" if "realtime" in subprotocols else None)
+    extensions = _extensions(websocket)
     start = partial(
         service.start_call,
         engines=engines,
         config=service.config,
         model=websocket.query_params.get("model", ""),
-        extensions=_extensions(websocket),
+        extensions=extensions,
         session=session,
     )
     transport = WebSocketTransport(websocket)
-    await _hold(service, transport, start)
+    settings = service.config.server
+    if EXTENSION not in extensions or not settings.resume_s:
+        await _hold(service, transport, start)
+        return
+    limit, grace = settings.send_buffer_bytes, settings.resume_s
+    await _hold(service, ResumableLine(transport, service.resumable, limit, grace), start)
+
+
+async def _resume(websocket: WebSocket) -> None:
+    """The client of a call is back; its token is all that it has to show."""
+    service: Service = websocket.app.state.service
+    given = websocket.query_params
+    try:
+        service.access.check_origin(websocket.headers)
+        line, after = service.resumable.claim(given["resume"], given.get("after", ""))
+    except ApiError as error:
+        await _deny(websocket, error)
+        return
+    await websocket.accept("realtime" if "realtime" in websocket.scope["subprotocols"] else None)
+    await line.carry(WebSocketTransport(websocket), after)
 
 
 async def twilio(websocket: WebSocket) -> None:

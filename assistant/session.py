@@ -21,6 +21,7 @@ import numpy as np
 
 from assistant import floor, requests
 from assistant.caller import CallerTurns, Committed
+from assistant.clock import Alarm, CallClock
 from assistant.config import Config
 from assistant.conversation import Item
 from assistant.hearing import Ear, Stretch, Words
@@ -31,7 +32,9 @@ from assistant.phrases import phrase
 from assistant.pictures import look
 from assistant.policy import defaults, turn_policy
 from assistant.record import TurnLog
+from assistant.replay import audio_bytes
 from assistant.reply import Reply
+from assistant.resume import ResumableLine
 from assistant.tasks import Tasks
 from assistant.turns import TurnManager
 from assistant.voice import Mouth
@@ -54,12 +57,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_EXTENSION = "conch.1"
-CAPABILITIES = {"version": 1, "extensions": [_EXTENSION]}
+EXTENSION = "conch.1"
+CAPABILITIES = {"version": 1, "extensions": [EXTENSION]}
 _JUST_SAID = 300
 """Characters of a reply that may still echo."""
 _MISSING_AUDIO = 0.5
 """Seconds without audio, while the caller speaks, that count as silence from then on."""
+_SETTLING = 0.5
+"""Seconds in which a client that is back sends the audio that it kept; only then time goes on."""
 
 
 class Session:
@@ -91,9 +96,11 @@ class Session:
         """What the response.create events ask for that wait for their turn."""
         self._recognition = self._speech_end = 0.0
         self._transport, self._engines = transport, engines
-        self._outbox = Outbox(transport, config.server.send_buffer_bytes)
+        self._line = transport if isinstance(transport, ResumableLine) else None
+        self._outbox = self._line or Outbox(transport, config.server.send_buffer_bytes)
         self._loop = asyncio.get_running_loop()
-        self._log = TurnLog(config.call.record_turns, name, self.turns.policy, self._loop.time())
+        self.clock = CallClock()
+        self._log = TurnLog(config.call.record_turns, name, self.turns.policy, self.clock.time())
         self._llm = engines.llm.open()
         self._llm_free = asyncio.Lock()
         self._unread: str | None = None
@@ -101,24 +108,34 @@ class Session:
         self._reading: asyncio.Task[None] | None = None
         self._tasks = Tasks(self.report)
         self._transcriptions: set[asyncio.Task[None]] = set()
-        self._alarm: asyncio.TimerHandle | None = None
-        self._gap_check: asyncio.TimerHandle | None = None
-        self._last_audio = 0.0
+        self._alarm: Alarm | None = None
+        self._gap_check: Alarm | None = None
+        self._settled: asyncio.TimerHandle | None = None
+        self._last_audio = self._last_audio_at = 0.0
+        """When the call's clock, and the loop's, last saw audio come."""
+        self._input_ms = 0.0
 
     async def run(self) -> None:
         """Serve the call until the client hangs up, or has to be hung up on."""
         sending = asyncio.create_task(self._outbox.run(), name="send")
         receiving = asyncio.create_task(self._receive(), name="receive")
         try:
-            self.send([wire.session_created(self.settings.to_wire())])
+            self._greet()
             self.configure()
             await asyncio.wait([sending, receiving], return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._close(sending, receiving)
 
+    def _greet(self) -> None:
+        session = self.settings.to_wire()
+        if self._line:
+            self._line.call = self
+            session["conch"] = {**CAPABILITIES, "resume": self._line.offer()}
+        self.send([wire.session_created(session)])
+
     async def _close(self, *tasks: asyncio.Task[None]) -> None:
         """Stop everything before waiting for any of it: what still runs could start more."""
-        for timer in (self._alarm, self._gap_check):
+        for timer in (self._alarm, self._gap_check, self._settled):
             if timer:
                 timer.cancel()
         self.ear.forget()
@@ -133,7 +150,25 @@ class Session:
 
     def send(self, events: list[dict[str, Any]]) -> None:
         for event in events:
-            self._outbox.put(wire.encode(event))
+            self._outbox.put(event)
+
+    # --- the connection breaks, and is there again ----------------------------------------
+
+    def dropped(self) -> None:
+        """Nothing is heard on either side: no time passes."""
+        self.clock.stop()
+        if self._settled:
+            self._settled.cancel()
+        if self.reply:
+            self.reply.unseen()
+
+    def resumed(self, missed: list[str]) -> float:
+        """The client is sent these events again; answers the milliseconds of audio taken in."""
+        if self.reply:
+            self.reply.plays_again(audio_bytes(missed, self.reply.item_id))
+        self._last_audio = self.clock.time()
+        self._settled = self._loop.call_later(_SETTLING, self.clock.go)
+        return self._input_ms
 
     # --- a client event comes in ----------------------------------------------------------
 
@@ -162,8 +197,10 @@ class Session:
 
     async def hear(self, audio: Audio, rate: int) -> None:
         """The caller's next audio, shape (n,) at `rate` Hz. Waits while recognition is behind."""
+        self._input_ms += 1000 * len(audio) / rate
         await self.ear.room()
-        self._last_audio = self._loop.time()
+        self.clock.go()
+        self._last_audio, self._last_audio_at = self.clock.time(), self._loop.time()
         if self.settings.turn_detection is None and not self.caller.item_id:
             self.ear.begin(at=self.ear.end)
             self.caller.open()
@@ -173,7 +210,7 @@ class Session:
         detect = self.settings.turn_detection is not None
         for event in self.ear.push(audio, rate, detect=detect):
             if isinstance(event, floor.SpeechPaused):
-                self._speech_end = self._loop.time() - event.silence
+                self._speech_end = self.clock.time() - event.silence
             self.turn(event)
         if self.ear.speaking and self._gap_check is None:
             self._silence_where_audio_is_missing()
@@ -181,10 +218,12 @@ class Session:
     def _silence_where_audio_is_missing(self) -> None:
         """A client that stops sending in mid-speech has fallen silent: muted, or gone quiet."""
         self._gap_check = None
-        if self._loop.time() - self._last_audio >= _MISSING_AUDIO:
+        if self.clock.time() - self._last_audio >= _MISSING_AUDIO:
             self._listen(np.zeros(RATE // 10, np.float32), RATE)
         if self.ear.speaking and self._gap_check is None:
-            self._gap_check = self._loop.call_later(0.1, self._silence_where_audio_is_missing)
+            self._gap_check = self.clock.call_at(
+                self.clock.time() + 0.1, self._silence_where_audio_is_missing
+            )
 
     # --- words ----------------------------------------------------------------------------
 
@@ -202,14 +241,14 @@ class Session:
         return echoed(words, self.reply.text[-_JUST_SAID:]) if self.reply else 0.0
 
     async def _transcribe(self, pause: int) -> None:
-        began = self._loop.time()
+        began = self.clock.time()
         try:
             words = await self.ear.finish()
         except SpeechError as error:
             self.report(error)
             self.turn(floor.RecognitionFailed(pause))
             return
-        self._recognition = self._loop.time() - began
+        self._recognition = self.clock.time() - began
         text = words.stable
         self.turn(floor.Transcribed(pause, text, words.confidence, self._echoed(text)))
 
@@ -243,7 +282,7 @@ class Session:
 
     def turn(self, event: floor.Event) -> None:
         """Tell the turn manager, and do what it says."""
-        now = self._loop.time()
+        now = self.clock.time()
         self._obey(self._log.note(now, event, self.turns.receive(event, now)))
 
     def _obey(self, commands: list[floor.Command]) -> None:
@@ -252,11 +291,11 @@ class Session:
         if self._alarm:
             self._alarm.cancel()
         due = self.turns.timer()
-        self._alarm = None if due is None else self._loop.call_at(due, self._fire)
+        self._alarm = None if due is None else self.clock.call_at(due, self._fire)
 
     def _fire(self) -> None:
         self._alarm = None
-        now = self._loop.time()
+        now = self.clock.time()
         self._obey(self._log.note(now, None, self.turns.fire(now)))
 
     def _carry_out(self, command: floor.Command) -> None:  # noqa: C901, PLR0912  # a table
@@ -291,7 +330,7 @@ class Session:
                 self.reply = None
             case floor.CancelReply(_, reason):
                 self._current_reply.cancel(reason)
-                self.ear.silenced(self._loop.time() - self._last_audio)
+                self.ear.silenced(self._since_audio(self.clock.time()))
                 self.memory.keep_heard(self._current_reply)
                 self.reply = None
             case floor.Refuse(code):
@@ -400,7 +439,12 @@ class Session:
     # --- what a reply tells its session ---------------------------------------------------
 
     def plays(self, pcm: Pcm, rate: int, when: float) -> None:
-        self.ear.plays(pcm, rate, when - self._last_audio)
+        self.ear.plays(pcm, rate, self._since_audio(when))
+
+    def _since_audio(self, when: float) -> float:
+        """Seconds of the caller's audio from the last that came to `when` by the call's clock: the
+        microphone is not stopped by a broken connection."""
+        return when + self.clock.behind - self._last_audio_at
 
     def reply_ready(self, reply: Reply) -> None:
         self.turn(floor.ReplyReady(reply.number))
@@ -419,7 +463,7 @@ class Session:
 
     def timing(self, reply: Reply) -> dict[str, Any] | None:
         """What response.done tells a client that asked for conch's extensions."""
-        return {"timing_ms": reply.timing.milliseconds()} if _EXTENSION in self.extensions else None
+        return {"timing_ms": reply.timing.milliseconds()} if EXTENSION in self.extensions else None
 
     # --- housekeeping ---------------------------------------------------------------------
 

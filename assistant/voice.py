@@ -21,6 +21,8 @@ class Mouth:
     def __init__(self, engines: Engines, settings: ResponseSettings) -> None:
         self._engines, self._settings = engines, settings
         self.rate = settings.output.rate
+        self.sample_width = settings.output.sample_width
+        """Bytes, as encode() makes them."""
 
     async def say(self, clause: str) -> Speech:
         """The clause as speech at self.rate; empty where nothing in it can be said.

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlencode
 
 import numpy as np
 import soundfile
 import soxr
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from assistant.clients.connection import Connection, ConnectionLost
 from speech.interfaces import Pcm
 
 RATE = 24_000
@@ -120,9 +117,7 @@ class WavCaller:
 
     def __init__(self, url: str, api_key: str = "", session: Event | None = None) -> None:
         """`url` is the websocket's; `session` is sent as the first session.update."""
-        separator = "&" if "?" in url else "?"
-        self._url = url + separator + urlencode({"ext": "conch.1"})
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._connection = Connection(url, api_key)
         self._session = {"type": "realtime", **(session or {})}
         self.events: list[tuple[float, Event]] = []
         """(second of the call, event), audio deltas without their audio."""
@@ -135,17 +130,14 @@ class WavCaller:
         self._seen: dict[str, int] = {}
         self._news = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
-        self._ws: ClientConnection
         self._closed = ""
         self._began = 0.0
 
     async def __aenter__(self) -> Self:
         try:
-            self._ws = await connect(
-                self._url, additional_headers=self._headers, max_size=1 << 20, max_queue=None
-            )
-        except (OSError, WebSocketException) as error:
-            raise CallError(f"expected a server at {self._url}: {error}") from None
+            await self._connection.open()
+        except ConnectionLost as error:
+            raise CallError(str(error)) from None
         self._began = asyncio.get_running_loop().time()
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._talk())]
         try:
@@ -169,7 +161,7 @@ class WavCaller:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._ws.close()
+        await self._connection.close()
 
     @property
     def now(self) -> float:
@@ -177,10 +169,7 @@ class WavCaller:
         return asyncio.get_running_loop().time() - self._began
 
     async def send(self, event: Event) -> None:
-        try:
-            await self._ws.send(json.dumps(event))
-        except ConnectionClosed as error:
-            raise CallError(f"the server closed the call: {error}") from None
+        await self._connection.send(event)
 
     def say(self, pcm: Pcm) -> Utterance:
         """Speak int16 samples at RATE, after whatever is still being said."""
@@ -274,8 +263,8 @@ class WavCaller:
         reason = "this client failed"
         try:
             while True:
-                await self._take(json.loads(await self._ws.recv()))
-        except (ConnectionClosed, CallError) as error:
+                await self._take(await self._connection.receive())
+        except ConnectionLost as error:
             reason = str(error)
         finally:
             async with self._news:

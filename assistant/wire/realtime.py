@@ -212,6 +212,16 @@ def session_created(session: Event) -> Event:
     return {"type": "session.created", "session": session}
 
 
+def session_resumed(resume: Event, input_audio_ms: float, input_events: int) -> Event:
+    """Extension: the first event of a connection by which a call goes on."""
+    return {
+        "type": "conch.session.resumed",
+        "resume": resume,
+        "input_audio_ms": input_audio_ms,
+        "input_events": input_events,
+    }
+
+
 def session_updated(session: Event) -> Event:
     return {"type": "session.updated", "session": session}
 

@@ -9,6 +9,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 _CLOSING = 5.0
 """Seconds that a client which reads nothing may delay its close frame."""
+_FINAL = {1000, 1001, 1002, 1003, 1005, 1007, 1008, 1009}
+"""Codes of a close frame that ends a call for good: the client hangs up, or one side will not go
+on with what the other sends. A client that has its doubts about the connection uses another."""
 _REASON_BYTES = 123
 """What RFC 6455 leaves for a close frame's reason."""
 
@@ -20,6 +23,8 @@ class WebSocketTransport:
         self._closed = False
         self.gone = False
         """The client has left."""
+        self.dropped = False
+        """It did not mean to: the connection broke."""
 
     async def receive(self) -> str | bytes | None:
         """The next message; None when the client is gone."""
@@ -28,6 +33,8 @@ class WebSocketTransport:
             if message["type"] != "websocket.disconnect":
                 text: str | None = message.get("text")
                 return message["bytes"] if text is None else text
+            # uvicorn says 1005 of a broken connection too, but only a close frame has a reason.
+            self.dropped = "reason" not in message or message["code"] not in _FINAL
         self.gone = True
         return None
 
