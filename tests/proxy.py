@@ -17,11 +17,13 @@ class Proxy:
         self._stalled: set[asyncio.StreamWriter] = set()
         self.carried = 0
         """Connections so far."""
+        self.down = False
+        """Nobody gets through."""
         self.server: asyncio.Server
 
     @property
     def host(self) -> str:
-        return "127.0.0.1:{}".format(self.server.sockets[0].getsockname()[1])
+        return f"127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
 
     def cut(self) -> None:
         """Every connection breaks, and whatever is on its way is lost."""
@@ -34,6 +36,9 @@ class Proxy:
         self._stalled.update(self._writers)
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.down:
+            writer.transport.abort()  # type: ignore[attr-defined]  # every socket's has it
+            return
         host, port = self._target.split(":")
         there, back = await asyncio.open_connection(host, int(port))
         self.carried += 1

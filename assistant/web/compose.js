@@ -31,10 +31,10 @@ export class Compose {
   }
 
   #take(event, transfer) {
+    if (!transfer?.files.length) return;
+    event.preventDefault(); // else the browser would go to the file
     const file = pictureIn(transfer);
-    if (!file) return;
-    event.preventDefault();
-    this.#show(file);
+    if (file) this.#show(file);
   }
 
   async #show(source) {

@@ -26,6 +26,6 @@ export class Floor {
     this.#loud[side] = loud ? Math.max(loud, before * FALL) : before * FALL;
     if (this.#loud[side] < 0.01) this.#loud[side] = 0;
     if (this.#loud[side] === before) return;
-    document.documentElement.style.setProperty(`--${side}`, this.#loud[side].toFixed(3));
+    this.#shape.parentElement.style.setProperty(`--${side}`, this.#loud[side].toFixed(3));
   }
 }

@@ -78,8 +78,10 @@ function leave(message = "") {
 // Warn a visitor who says nothing, then end.
 function tick() {
   const left = quiet.left(performance.now());
+  const warned = !$("ending").hidden;
   $("ending").hidden = left > WARNING_MS;
   $("countdown").textContent = t("kiosk.ending", Math.ceil(left / 1000));
+  if (!warned && !$("ending").hidden) $("stay").focus();
   if (left === 0) leave();
 }
 

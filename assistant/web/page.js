@@ -15,6 +15,7 @@ const $ = (id) => document.getElementById(id);
 const settings = new Settings($("settings-form"), () => {
   call?.configure(settings.session);
   label();
+  learnVoices();
 });
 const captions = new Captions($("captions"), $("talk"), $("announcer"));
 const floor = new Floor($("floor"), $("state"));
@@ -35,10 +36,8 @@ const view = {
   finished: (side, item, text) => settle(item, transcript.finish(side, item, text)),
   heard: (item, text) => settle(item, transcript.hear(item, text) ?? transcript.get(item)),
   played(item, ms) {
-    const line = transcript.get(item);
-    if (!line || line.final) return;
-    line.played = ms;
-    captions.show(line);
+    const line = transcript.play(item, ms);
+    if (line) captions.show(line);
   },
   level: (side, loud) => floor.level(side, loud),
   turn(item, timing) {
@@ -130,6 +129,11 @@ function load(done) {
   else $("progress").value = done;
 }
 
+// What is wrong with it is said when it matters: when calling.
+function learnVoices() {
+  settings.learnVoices().catch(() => {});
+}
+
 function label() {
   document.body.dataset.call = call ? "on" : "off";
   name($("call"), call ? "hang.up" : transcript.lines.length ? "call.again" : "call");
@@ -150,4 +154,4 @@ $("settings-open").onclick = () => $("settings").showModal();
 addEventListener("pagehide", () => hangUp());
 floor.show("idle");
 label();
-settings.learnVoices().catch(() => {}); // it is asked again, and said, when calling
+learnVoices();

@@ -25,6 +25,5 @@ export async function prepare(source) {
 
 // The first picture among what was pasted or dropped; null where there is none.
 export function pictureIn(transfer) {
-  const files = [...(transfer?.files ?? [])];
-  return files.find((file) => file.type.startsWith("image/")) ?? null;
+  return [...transfer.files].find((file) => file.type.startsWith("image/")) ?? null;
 }

@@ -37,9 +37,7 @@ export class Subtitles {
   }
 
   played(item, ms) {
-    const line = this.#transcript.get(item);
-    if (line) line.played = ms;
-    this.#show(line);
+    this.#show(this.#transcript.play(item, ms));
   }
 
   clear() {

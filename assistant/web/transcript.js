@@ -32,6 +32,16 @@ export class Transcript {
     return null;
   }
 
+  // So many milliseconds of it have been heard. Answers the line where that changes how it looks.
+  play(item, ms) {
+    const line = this.#byItem.get(item);
+    if (!line || line.final) return null;
+    const begun = (at) => line.clauses.filter((clause) => clause.ms < at).length;
+    const changes = begun(ms) !== begun(line.played);
+    line.played = ms;
+    return changes ? line : null;
+  }
+
   // Of an interrupted item only `text` was heard; an answer that does not fit says nothing.
   hear(item, text) {
     const line = this.#byItem.get(item);
