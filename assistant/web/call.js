@@ -126,7 +126,8 @@ export class Call {
       case "response.done":
         return this.#onDone(event);
       case "response.created":
-        return this.#playing || this.#enter("thinking");
+        if (!this.#playing) this.#enter("thinking");
+        return;
       case "conversation.item.truncated":
         return this.#askWhatWasHeard(event.item_id);
       case "conversation.item.retrieved":
