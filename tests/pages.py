@@ -60,16 +60,13 @@ async def opened(
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-        page.on("request", lambda r: faults.append(r.url) if _elsewhere(r.url, proxy) else None)
-        await page.goto(f"http://{proxy.host}/{path}")
+        here = (f"http://{proxy.host}/", "data:", "blob:")
+        page.on("request", lambda r: None if r.url.startswith(here) else faults.append(r.url))
+        await page.goto(f"{here[0]}{path}")
         yield page, served, proxy
         # A broken connection is an error on the console, and what some tests are about.
         assert [fault for fault in faults if "net::ERR_" not in fault] == []
         await context.close()
-
-
-def _elsewhere(url: str, proxy: Proxy) -> bool:
-    return not url.startswith((f"http://{proxy.host}/", "data:", "blob:"))
 
 
 async def write(page: Any, text: str) -> None:
