@@ -51,7 +51,7 @@ async def chromium(microphone: Path | None = None) -> AsyncIterator[Browser]:
 
 def timeline(path: Path, *lines: tuple[float, Pcm]) -> None:
     """Write a microphone's recording: int16 mono lines at RATE, each at its second."""
-    end = max(int(at * RATE) + len(pcm) for at, pcm in lines) + RATE
+    end = RATE + max((int(at * RATE) + len(pcm) for at, pcm in lines), default=0)
     sound = np.zeros(end, np.int16)
     for at, pcm in lines:
         sound[int(at * RATE) : int(at * RATE) + len(pcm)] = pcm

@@ -78,11 +78,16 @@ function leave(message = "") {
 // Warn a visitor who says nothing, then end.
 function tick() {
   const left = quiet.left(performance.now());
-  const warned = !$("ending").hidden;
-  $("ending").hidden = left > WARNING_MS;
-  $("countdown").textContent = t("kiosk.ending", Math.ceil(left / 1000));
-  if (!warned && !$("ending").hidden) $("stay").focus();
+  if (left <= WARNING_MS) warn(Math.ceil(left / 1000));
+  else $("ending").hidden = true;
   if (left === 0) leave();
+}
+
+function warn(seconds) {
+  $("countdown").textContent = t("kiosk.ending", seconds);
+  if (!$("ending").hidden) return;
+  $("ending").hidden = false;
+  $("stay").focus();
 }
 
 // Invite only where a call can begin.
