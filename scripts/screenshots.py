@@ -1,4 +1,4 @@
-"""Take the pictures of docs/page.md: a real call, held by a recorded caller, at its moments.
+"""Take the pictures of docs/page.md: moments of a real call, whose caller speaks and writes.
 
 python scripts/screenshots.py   (Chromium, the fetched models, and a font that knows Chinese)
 """
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 from rich.console import Console
 
-from assistant.clients.caller import demo, questions
+from assistant.clients.caller import questions
 from assistant.clients.demo import server
 from browser import chromium, timeline
 
@@ -23,11 +23,16 @@ OUT = Path(__file__).parent.parent / "docs/page"
 CONFIG = '[llm]\nmodel = "qwen2.5-coder-0.5b"\ntemperature = 0.0\n[tts]\nengine = "piper"\n'
 SIZES = {"phone": (360, 740), "desktop": (1100, 700)}
 SCHEMES = ("light", "dark")
+STORY = "Please tell me a long story about an old lighthouse by the sea."
+STOP = "Wait, stop. How many months are there in a year?"
 _COLOURS = 96
-_LIMIT_MS = 90_000
+_LIMIT_MS = 180_000
+_HEARD_MS = 5000
+"""Of the story, before it is interrupted."""
 
 
 async def shoot(page: Any, name: str) -> None:
+    await page.evaluate("document.activeElement.matches('input') && document.activeElement.blur()")
     image = Image.open(io.BytesIO(await page.screenshot()))
     image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(
         OUT / f"{name}.png", optimize=True
@@ -43,12 +48,25 @@ async def shoot_all(page: Any, name: str) -> None:
             await shoot(page, f"{name}-{size}-{scheme}")
 
 
+async def said(page: Any, count: int) -> None:
+    """Wait until so many answers are over."""
+    await page.wait_for_selector(f"#captions .me >> nth={count - 1}", timeout=_LIMIT_MS)
+    await page.wait_for_selector("#floor[data-state=listening]", timeout=_LIMIT_MS)
+
+
 async def call(page: Any, address: str) -> None:
-    """The page: a call in which a story was interrupted, and what is left of it."""
+    """The page: a question, a story that is interrupted, and what is left of the call."""
     await page.goto(address)
     await page.click("#call")
+    await said(page, 1)
+    for text, nth in ((STORY, 2), (STOP, 3)):
+        await page.fill("#compose input", text)
+        await page.press("#compose input", "Enter")
+        await page.wait_for_selector(f"#captions .me >> nth={nth - 1}", timeout=_LIMIT_MS)
+        await page.wait_for_selector("#floor[data-state=me]", timeout=_LIMIT_MS)
+        if text == STORY:
+            await page.wait_for_timeout(_HEARD_MS)
     await page.wait_for_selector("#captions .me del", timeout=_LIMIT_MS)
-    await page.wait_for_selector("#floor[data-state=me]", timeout=_LIMIT_MS)
     await shoot_all(page, "call")
     await page.wait_for_selector("#floor[data-state=listening]", timeout=_LIMIT_MS)
     await page.click("#call")
@@ -79,12 +97,11 @@ async def kiosk(page: Any, address: str) -> None:
 
 async def main() -> None:
     OUT.mkdir(exist_ok=True)
-    lines = {line.name: line for line in questions() if line.voice == "am_michael"} | demo()
+    (question,) = (q for q in questions() if (q.name, q.voice) == ("france", "am_michael"))
     with tempfile.TemporaryDirectory() as folder:
         config, microphone = Path(folder) / "conch.toml", Path(folder) / "caller.wav"
         config.write_text(CONFIG)
-        plan = (("france", 3), ("story", 23), ("stop", 43))
-        timeline(microphone, *((at, lines[name].audio()) for name, at in plan))
+        timeline(microphone, (2, question.audio()))
         async with (
             server(Console(quiet=True), "--config", str(config)) as url,
             chromium(microphone) as browser,

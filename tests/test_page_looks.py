@@ -62,7 +62,7 @@ async def test_axe_finds_no_serious_fault_at_any_time_of_a_call(browser: Any) ->
 
 async def test_axe_can_find_a_fault(browser: Any) -> None:
     async with opened(browser) as (page, _, _):
-        await page.evaluate("document.querySelector('#mute span').remove()")
+        await page.evaluate("document.querySelector('#call span').remove()")
         assert [fault.split()[1] for fault in await faults(page)] == ["button-name"] * 2
 
 

@@ -4,6 +4,7 @@
 import { heardOf } from "./transcript.js";
 import { t } from "./texts.js";
 
+const SHOWN = 32; // characters of an answer that tell which one it is
 const PARTS = ["endpointing", "asr", "first_token", "tts", "delivery", "total", "page"];
 
 export class After {
@@ -64,13 +65,15 @@ export class After {
       const row = document.createElement("tr");
       const words = document.createElement("th");
       words.scope = "row";
-      words.textContent = heardOf(line).trim().slice(0, 40) || "–";
+      words.textContent = shortened(heardOf(line).trim());
       row.append(words, ...PARTS.map((part) => cell(line.timing[part])));
       return row;
     });
     this.#panel.querySelector("tbody").replaceChildren(...rows);
   }
 }
+
+const shortened = (text) => (text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text || "–");
 
 function cell(value) {
   const made = document.createElement("td");

@@ -59,7 +59,7 @@ export const EN = {
   details: "Details",
   "turns.caption": "How long each answer took, in milliseconds. The parts overlap.",
   "turn.words": "Answer",
-  "turn.endpointing": "Is the turn over",
+  "turn.endpointing": "End of turn",
   "turn.asr": "Recognition",
   "turn.first_token": "First word",
   "turn.tts": "Voice",

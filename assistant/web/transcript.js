@@ -53,7 +53,7 @@ export class Transcript {
 
   toText(names) {
     return this.lines
-      .map((line) => `[${clock(line.at)}] ${names[line.side]}: ${heardOf(line).trim()}${unheard(line)}`)
+      .map((line) => `[${clock(line.at)}] ${names[line.side]}: ${heardOf(line).trim()}${struck(line)}`)
       .join("\n");
   }
 
@@ -83,14 +83,15 @@ const unheardOf = (line) => wording(line).slice(heardOf(line).length);
 // A line as stretches of one kind: "said", "coming" (its sound has not begun) or "unheard".
 export function stretches(line) {
   if (line.heard !== null) {
+    const unheard = unheardOf(line).trimStart();
     return [
-      { kind: "said", text: line.heard },
-      { kind: "unheard", text: unheardOf(line) },
+      { kind: "said", text: wording(line).slice(0, wording(line).length - unheard.length) },
+      { kind: "unheard", text: unheard },
     ];
   }
   const said = (clause) => line.final || (line.side === "me" && clause.ms < line.played);
   return line.clauses.map((clause) => ({ kind: said(clause) ? "said" : "coming", text: clause.text }));
 }
 
-const unheard = (line) => (unheardOf(line).trim() ? ` ~~${unheardOf(line).trim()}~~` : "");
+const struck = (line) => (unheardOf(line).trim() ? ` ~~${unheardOf(line).trim()}~~` : "");
 const clock = (date) => date.toTimeString().slice(0, 8);
