@@ -110,12 +110,12 @@ async def test_what_is_written_while_the_network_is_gone_arrives(browser: Any) -
         await write(page, "first")
         await state(page, "Conch is speaking")
         await state(page, "Listening")
-        proxy.down = True
+        proxy.up = False
         proxy.cut()
         await state(page, "Connection lost")
         await write(page, "second")
         await asyncio.sleep(1)
-        proxy.down = False
+        proxy.up = True
         await expect(page.locator("#captions .me").last).to_contain_text("you said second")
         assert await page.locator("#captions .me").count() == 2
 
