@@ -1,4 +1,4 @@
-"""GET /v1/models: what listens, answers and speaks here, in the OpenAI shape."""
+"""GET /v1/models and /v1/audio/voices: what listens, answers and speaks here."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ async def model(request: Request) -> Response:
         if listed["id"] == wanted:
             return JSONResponse(listed)
     raise ApiError(404, f"the model {wanted!r} does not exist", code="model_not_found", param="id")
+
+
+async def voices(request: Request) -> Response:
+    """The names that `audio.output.voice` may have; the hosted API has no such list."""
+    service = request.app.state.service
+    service.access.check(request.headers)
+    data = [
+        {"id": voice.name, "object": "voice", "language": voice.language, "gender": voice.gender}
+        for voice in service.ready().synthesizer.voices
+    ]
+    return JSONResponse({"object": "list", "data": data})
 
 
 def _listed(request: Request) -> list[dict[str, Any]]:

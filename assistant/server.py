@@ -28,7 +28,7 @@ from assistant.engines import Engines, LoadError, Progress, load_engines
 from assistant.http_audio import speech, transcriptions
 from assistant.http_chat import chat_completions
 from assistant.http_common import ApiError
-from assistant.http_models import model, models
+from assistant.http_models import model, models, voices
 from assistant.http_secrets import client_secrets
 from assistant.memory_back import give_memory_back
 from assistant.metrics import wall
@@ -50,8 +50,16 @@ _ENDING = 2.0
 _STOPPING = 4
 """Seconds that calls and requests have when the server is told to stop."""
 _PAGE = Path(__file__).parent / "web"
+_PAGES = {"kiosk": "kiosk.html"}
+"""Addresses that a person types, and their files."""
 _PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    # The page's own files and its own server; `blob:` is the recording that it has made itself.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Permissions-Policy": "microphone=(self), camera=(self)",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
@@ -149,6 +157,7 @@ def create_app(
             Route("/v1/chat/completions", chat_completions, methods=["POST"]),
             Route("/v1/audio/speech", speech, methods=["POST"]),
             Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
+            Route("/v1/audio/voices", voices),
             Route("/v1/realtime/client_secrets", client_secrets, methods=["POST"]),
             WebSocketRoute("/v1/realtime", realtime),
             WebSocketRoute("/realtime", realtime),
@@ -394,6 +403,6 @@ class _Page(StaticFiles):
     """The call page, kept from loading or sending anything elsewhere."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
+        response = await super().get_response(_PAGES.get(path, path), scope)
         response.headers.update(_PAGE_HEADERS)
         return response

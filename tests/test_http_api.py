@@ -82,6 +82,11 @@ async def test_models_are_listed(api: Api) -> None:
         await api.client.models.retrieve("gpt-9")
 
 
+async def test_voices_are_listed(api: Api) -> None:
+    (voice,) = (await api.http.get("/v1/audio/voices")).json()["data"]
+    assert (voice["id"], voice["language"], voice["gender"]) == ("fake", "en-US", "female")
+
+
 async def test_a_completion(api: Api) -> None:
     done = await api.client.chat.completions.create(
         model="gpt-9",

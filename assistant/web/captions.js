@@ -1,59 +1,91 @@
-// Captions of both sides, one line an item.
+// Captions of both sides, one line an item. What a screen reader is told are whole lines only:
+// words that come one by one would drown it.
 
-const WHO = { you: "You", me: "Conch" };
+import { heardOf, stretches } from "./transcript.js";
+import { t } from "./texts.js";
+
+const ELEMENT = { said: "span", coming: "span", unheard: "del" };
+const TOLD = 4; // announcements that are kept, so that none is lost while it waits
+const NEAR = 80; // pixels from the end that still count as reading along
 
 export class Captions {
   #list;
-  #lines = new Map(); // item id -> the element that holds its words
+  #scroller;
+  #announcer;
+  #rows = new Map(); // item -> {row, who, words, shown}
 
-  constructor(list) {
+  // `announcer` is a polite live region that nobody sees.
+  constructor(list, scroller, announcer) {
     this.#list = list;
+    this.#scroller = scroller;
+    this.#announcer = announcer;
   }
 
-  // More words of an item that is still being said.
-  add(side, item, words) {
-    this.#line(side, item).append(words);
-    this.#list.scrollTop = this.#list.scrollHeight;
+  show(line) {
+    const { row, words } = this.#row(line);
+    const spans = stretches(line).filter(({ text }) => text);
+    const along = this.#scroller.scrollHeight - this.#scroller.scrollTop - this.#scroller.clientHeight;
+    row.dataset.final = line.final;
+    words.replaceChildren(...spans.map(element));
+    if (along < NEAR) this.end();
   }
 
-  // The item is complete; `text`, when given, is its final wording.
-  finish(side, item, text) {
-    if (text === undefined && !this.#lines.has(item)) return;
-    const line = this.#line(side, item);
-    line.className = "";
-    if (text !== undefined) line.textContent = text;
-    if (!line.textContent.trim()) this.#forget(item);
-    this.#list.scrollTop = this.#list.scrollHeight;
+  // Tell a line that will not change any more, once.
+  announce(line) {
+    const heard = heardOf(line).trim();
+    if (heard) this.tell(`${t(line.side)}: ${heard}`);
   }
 
-  // Of an interrupted item only `text` was heard: strike the rest through.
-  heard(item, text) {
-    const line = this.#lines.get(item);
-    if (!line || !line.textContent.startsWith(text)) return;
-    const unheard = document.createElement("del");
-    unheard.textContent = line.textContent.slice(text.length);
-    line.className = "";
-    line.replaceChildren(text, ...(unheard.textContent.trim() ? [unheard] : []));
+  // Tell a screen reader, after what it is still saying.
+  tell(text) {
+    const told = document.createElement("p");
+    told.textContent = text;
+    this.#announcer.append(told);
+    if (this.#announcer.childElementCount > TOLD) this.#announcer.firstElementChild.remove();
   }
 
-  #line(side, item) {
-    if (!this.#lines.has(item)) {
+  // A picture that was shown, above the words of its line.
+  picture(line, image) {
+    this.#row(line).words.before(image);
+    this.end();
+  }
+
+  remove(item) {
+    this.#rows.get(item)?.row.remove();
+    this.#rows.delete(item);
+  }
+
+  clear() {
+    this.#list.replaceChildren();
+    this.#rows.clear();
+  }
+
+  // Scroll to the newest words.
+  end() {
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+  }
+
+  #row(line) {
+    if (!this.#rows.has(line.item)) {
       const row = document.createElement("li");
       const who = document.createElement("span");
       const words = document.createElement("span");
-      row.className = side;
+      row.className = line.side;
       who.className = "who";
-      who.textContent = WHO[side];
-      words.className = "partial";
+      who.dataset.text = line.side;
+      who.textContent = t(line.side);
+      words.className = "words";
       row.append(who, words);
       this.#list.append(row);
-      this.#lines.set(item, words);
+      this.#rows.set(line.item, { row, words });
     }
-    return this.#lines.get(item);
+    return this.#rows.get(line.item);
   }
+}
 
-  #forget(item) {
-    this.#lines.get(item).parentElement.remove();
-    this.#lines.delete(item);
-  }
+export function element({ kind, text }) {
+  const made = document.createElement(ELEMENT[kind]);
+  made.className = kind;
+  made.textContent = text;
+  return made;
 }

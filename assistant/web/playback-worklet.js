@@ -1,16 +1,20 @@
 // Plays the reply through a small jitter buffer and counts what was really played of each item.
-// In: {item, pcm: Int16Array} · {end: item} · {flush: true}
-// Out: {playing: bool} · {flushed: item, samples}
+// In: {item, pcm: Int16Array} · {end: true} · {flush: true}
+// Out: {playing: bool, held: bool} · {flushed: item, samples} · {pcm, item, samples} every 20 ms:
+// what went to the loudspeaker, and how much of which item had been played by its end
 
 const JITTER = 0.06 * sampleRate; // buffered before a reply starts, and again after it ran dry
+const FRAME = sampleRate / 50;
 
 class Playback extends AudioWorkletProcessor {
   #queue = []; // {item, pcm, at}
   #buffered = 0;
   #running = false;
-  #ended = false;
+  #ended = true; // all of the latest item has come
   #item = "";
   #played = 0;
+  #frame = new Int16Array(FRAME);
+  #filled = 0;
 
   constructor() {
     super();
@@ -25,7 +29,11 @@ class Playback extends AudioWorkletProcessor {
     if (!this.#running && this.#buffered && (this.#ended || this.#buffered >= JITTER)) {
       this.#run(true);
     }
-    if (this.#running) this.#fill(output);
+    for (let i = 0; i < output.length; i++) {
+      const sample = this.#running ? this.#next() : 0;
+      output[i] = sample / 32768;
+      this.#keep(sample);
+    }
     return true;
   }
 
@@ -35,35 +43,46 @@ class Playback extends AudioWorkletProcessor {
     this.#buffered += pcm.length;
   }
 
-  #fill(output) {
-    for (let i = 0; i < output.length; i++) {
-      const head = this.#queue[0];
-      if (!head) return this.#run(false);
-      if (head.item !== this.#item) {
-        this.#item = head.item;
-        this.#played = 0;
-      }
-      output[i] = head.pcm[head.at++] / 32768;
-      this.#played++;
-      this.#buffered--;
-      if (head.at === head.pcm.length) this.#queue.shift();
+  #next() {
+    const head = this.#queue[0];
+    if (!head) {
+      this.#run(false);
+      return 0;
     }
+    if (head.item !== this.#item) {
+      this.#item = head.item;
+      this.#played = 0;
+    }
+    const sample = head.pcm[head.at++];
+    this.#played++;
+    this.#buffered--;
+    if (head.at === head.pcm.length) this.#queue.shift();
+    return sample;
+  }
+
+  #keep(sample) {
+    this.#frame[this.#filled++] = sample;
+    if (this.#filled < FRAME) return;
+    const pcm = this.#frame;
+    this.port.postMessage({ pcm, item: this.#item, samples: this.#played }, [pcm.buffer]);
+    this.#frame = new Int16Array(FRAME);
+    this.#filled = 0;
   }
 
   #flush() {
-    const next = this.#queue[0]?.item;
-    if (next) {
-      const samples = next === this.#item ? this.#played : 0;
-      this.port.postMessage({ flushed: next, samples });
+    for (const item of new Set(this.#queue.map((part) => part.item))) {
+      this.port.postMessage({ flushed: item, samples: item === this.#item ? this.#played : 0 });
     }
     this.#queue = [];
     this.#buffered = 0;
-    if (this.#running) this.#run(false);
+    this.#ended = true;
+    this.#run(false);
   }
 
+  // Dry before its end, the reply is held: by the server, or by the network.
   #run(on) {
     this.#running = on;
-    this.port.postMessage({ playing: on });
+    this.port.postMessage({ playing: on, held: !on && !this.#ended });
   }
 }
 
