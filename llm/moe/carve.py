@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from llm.moe.partition import Cut, cut, together
 from llm.moe.profile import block_inputs, marks, strengths
+from llm.moe.recipe import LayerRecipe, Recipe, Shape
 from llm.moe.router import captured, expert_strengths, mean_gates, recall
 
 
@@ -44,6 +45,32 @@ def carve(
         _carve_layer(layer.mlp, seen, shared, experts, top_k, marked)
         for layer, seen in zip(dense.model.layers, inputs, strict=True)
     ]
+
+
+def recipe(layers: Sequence[Carved], top_k: int) -> Recipe:
+    """What `export` and `build` go by. Raises ValueError for sizes that differ between layers."""
+    shapes = {(tuple(made.cut.shared.shape), tuple(made.cut.routed.shape)) for made in layers}
+    if len(shapes) != 1:
+        raise ValueError(f"expected cuts of one shape for all layers, got {sorted(shapes)}")
+    cut = layers[0].cut
+    return Recipe(
+        Shape(len(cut.shared), len(cut.routed), top_k),
+        [
+            LayerRecipe(
+                torch.cat([made.cut.shared, made.cut.routed.flatten()]).numpy(),
+                level(made.router, made.inputs).numpy(),
+                {},
+            )
+            for made in layers
+        ],
+    )
+
+
+def level(router: Tensor, hidden: Tensor) -> Tensor:
+    """The router, [experts, hidden], scaled so that its logits for `hidden`, [tokens, hidden],
+    spread over 1: from the largest to the smallest, on average."""
+    logits = hidden @ router.float().T
+    return router.float() / (logits.amax(dim=1) - logits.amin(dim=1)).mean()
 
 
 def _carve_layer(
