@@ -193,8 +193,8 @@ class Catalogue:
         errors = []
         for name in self.with_sources(names):
             try:
-                if self[name].made:
-                    self._fetch(name, partial(self._make, name, progress))
+                if made := self[name].made:
+                    self._fetch(name, partial(self._make, name, made, progress))
                 else:
                     fetcher = _Fetcher(name, self[name], source, download, progress)
                     self._fetch(name, fetcher.assemble)
@@ -221,12 +221,10 @@ class Catalogue:
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
 
-    def _make(self, name: str, progress: Progress, into: Path) -> None:
+    def _make(self, name: str, made: Making, progress: Progress, into: Path) -> None:
         from llm.moe.build import build  # slow to import, and needed once
         from llm.moe.recipe import FOLDER, RecipeError, read
 
-        model, made = self[name], self[name].made
-        assert made is not None
         (into / "new").mkdir(parents=True)
         recipe = FOLDER / made.recipe
         with recipe.open("rb") as stream:
@@ -235,8 +233,8 @@ class Catalogue:
             build(
                 self.locate(made.dense),
                 read(recipe),
-                into / "new" / model.path,
-                name=model.description,
+                into / "new" / self[name].path,
+                name=name,
                 progress=lambda done, of: progress(name, done * made.size // of, made.size),
             )
         except RecipeError as error:
