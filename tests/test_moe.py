@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn.functional import linear, silu
 from transformers import AutoModelForCausalLM, Qwen2MoeForCausalLM
 
-from llm.moe.carve import Carved, carve
+from llm.moe.carve import Carved, carve, level, recipe
 from llm.moe.evaluate import agreement, mean_kl, perplexity
-from llm.moe.export import SPREAD, export, flat
+from llm.moe.export import export
 from llm.moe.grow import grow
-from llm.moe.partition import Cut, balanced_clusters, cut, together
-from llm.moe.profile import block_inputs, marks, rates, strengths
-from llm.moe.router import captured, expert_strengths, mean_gates, recall
+from llm.moe.partition import Cut, balanced_clusters, cut
+from llm.moe.profile import strengths, watch, worth
+from llm.moe.recipe import Shape
+from llm.moe.router import fitted, lengths, recall
 from tests import tiny
 
 TOKENS = torch.randint(320, (2, 40), generator=torch.Generator().manual_seed(1))
@@ -36,41 +37,77 @@ def logits(model: Any) -> Tensor:
     return out
 
 
+SHAPE = Shape(shared=32, experts=8, top_k=3)
+SPOKEN = torch.arange(40) % 4 != 0
+
+
+def carved(dense: Any, shape: Shape = SHAPE) -> list[Carved]:
+    return carve(dense, [(row, SPOKEN) for row in TOKENS], shape)
+
+
 def exported(dense: Any, directory: Path, top_k: int) -> tuple[Any, list[Carved]]:
-    layers = carve(dense, [TOKENS], shared=32, experts=8, top_k=top_k, marked=24)
-    return export(dense, layers, directory, top_k), layers
+    layers = carved(dense, Shape(32, 8, top_k))
+    return export(dense, recipe(layers, top_k), directory), layers
 
 
-def test_block_inputs_are_what_the_blocks_are_given(dense: Any) -> None:
-    given: list[Tensor] = []
+def test_what_is_watched_is_what_the_blocks_do(dense: Any) -> None:
+    outputs: list[Tensor] = []
     block = dense.model.layers[1].mlp
-    handle = block.register_forward_hook(lambda _, __, output: given.append(output))
-    with block_inputs(dense) as inputs, torch.no_grad():
+    handle = block.register_forward_hook(lambda _, __, output: outputs.append(output))
+    with watch(dense) as seen, torch.no_grad():
         dense(TOKENS)
         dense(TOKENS[:1])
     handle.remove()
     dense(TOKENS)
-    assert [seen.shape for seen in inputs] == [(120, 64), (120, 64)]
+    assert [one.inputs.shape for one in seen] == [(120, 64), (120, 64)]
+    assert [one.inner.shape for one in seen] == [(120, 96), (120, 96)]
     with torch.no_grad():
-        torch.testing.assert_close(block(inputs[1][:80]), given[0].flatten(0, 1))
+        wanted = torch.cat([output.flatten(0, 1) for output in outputs[:2]])
+        torch.testing.assert_close(block(seen[1].inputs), wanted)
+        torch.testing.assert_close(block.down_proj(seen[1].inner), wanted)
+    assert seen[0].importance.abs().max() == 0
+
+
+def test_importance_is_what_a_neuron_matters_to_the_loss(dense: Any) -> None:
+    """Against taking the neuron away, for one that does little: there the first order is all."""
+    down = dense.model.layers[1].mlp.down_proj.weight
+
+    def loss() -> Tensor:
+        made: Tensor = dense(TOKENS[:1], labels=TOKENS[:1]).loss
+        return made
+
+    with torch.no_grad():
+        down[:, 5] *= 1e-2
+    with watch(dense) as seen:
+        before = loss()
+        before.backward()
+    signed = (seen[1].active[0].grad * seen[1].active[0]).sum(dim=(0, 1)).detach()
+    with torch.no_grad():
+        down[:, 5] = 0
+        assert float(before - loss()) == pytest.approx(float(signed[5]), rel=0.05)
+    assert seen[1].importance.shape == (40, 96)
+    assert float(seen[1].importance[:, 5].sum()) >= abs(float(signed[5]))
 
 
 def test_strengths_are_the_lengths_of_what_neurons_add(dense: Any) -> None:
     block = dense.model.layers[0].mlp
     hidden = torch.randn(5, 64)
-    strength = strengths(block, hidden)
     with torch.no_grad():
+        inner = silu(block.gate_proj(hidden)) * block.up_proj(hidden)
+        strength = strengths(inner, block.down_proj.weight)
         for neuron in (0, 95):
             only = torch.zeros(96)
             only[neuron] = 1
-            inner = silu(block.gate_proj(hidden)) * block.up_proj(hidden) * only
-            torch.testing.assert_close(strength[:, neuron], block.down_proj(inner).norm(dim=1))
+            wanted = block.down_proj(inner * only).norm(dim=1)
+            torch.testing.assert_close(strength[:, neuron], wanted)
 
 
-def test_marks_and_rates() -> None:
-    marked = marks(torch.tensor([[0.1, 3.0, 2.0], [5.0, 0.0, 1.0]]), 2)
-    assert marked.tolist() == [[False, True, True], [True, False, True]]
-    assert rates(marked).tolist() == [0.5, 0.5, 1.0]
+def test_worth_counts_what_a_neuron_adds_and_what_it_matters() -> None:
+    strength = torch.tensor([[3.0, 0.0, 1.0], [4.0, 1.0, 1.0]])
+    importance = torch.tensor([[0.0, 2.0, 1.0], [0.0, 2.0, 1.0]])
+    adds = torch.tensor([12.5, 0.5, 1.0]).sqrt()
+    wanted = adds / adds.sum() + torch.tensor([0.0, 2 / 3, 1 / 3])
+    torch.testing.assert_close(worth(strength, importance), wanted)
 
 
 def test_neurons_used_together_come_together() -> None:
@@ -80,15 +117,12 @@ def test_neurons_used_together_come_together() -> None:
     owner = torch.cat([torch.arange(4).repeat(6), torch.full((3,), -1)])
     owner = owner[torch.randperm(27, generator=generator)]
     noise = torch.rand(400, 27, generator=generator) < 0.02
-    marked = (owner[None] == kind[:, None]) | (owner[None] == -1) ^ noise
-    made = cut(marked, shared=3, experts=4)
+    used = ((owner[None] == kind[:, None]) | (owner[None] == -1) ^ noise).float()
+    made = cut(used, used.mean(dim=0), shared=3, experts=4)
     assert set(made.shared.tolist()) == set((owner == -1).nonzero().flatten().tolist())
     assert sorted(len(set(owner[expert].tolist())) for expert in made.routed) == [1, 1, 1, 1]
     everyone = torch.cat([made.shared, made.routed.flatten()]).sort().values
     assert everyone.tolist() == list(range(27))
-    mixed = Cut(made.shared, made.routed.T.reshape(4, 6))
-    assert together(marked, made) > 0.8
-    assert together(marked, mixed) < 0.4
 
 
 def test_clusters_are_of_one_size_even_when_the_rows_are_not_so_minded() -> None:
@@ -103,26 +137,27 @@ def test_clusters_are_of_one_size_even_when_the_rows_are_not_so_minded() -> None
 
 def test_a_cut_that_does_not_come_out_even_is_refused() -> None:
     with pytest.raises(ValueError, match="97 do not divide by 8"):
-        cut(torch.ones(3, 100, dtype=torch.bool), shared=3, experts=8)
+        cut(torch.ones(3, 100), torch.ones(100), shared=3, experts=8)
 
 
-def test_recall_and_what_is_captured() -> None:
+def test_recall() -> None:
     oracle = torch.tensor([[4.0, 3.0, 2.0, 1.0], [1.0, 1.5, 5.0, 2.5]])
     scores = torch.tensor([[9.0, 1.0, 8.0, 0.0], [0.0, 0.0, 7.0, 6.0]])
     assert recall(oracle, oracle, 2) == 1.0
     assert recall(scores, oracle, 2) == pytest.approx((0.5 + 1.0) / 2)
-    assert captured(scores, oracle, 2) == pytest.approx((0.6 + 0.75) / 2)
 
 
-def test_the_mean_gate_finds_the_expert_whose_neurons_open() -> None:
+def test_a_fitted_router_finds_the_expert_whose_neurons_open() -> None:
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(4, 64, generator=generator)
     gate = centres.repeat_interleave(8, 0) + 0.5 * torch.randn(32, 64, generator=generator)
     made = Cut(torch.empty(0, dtype=torch.long), torch.arange(32).reshape(4, 8))
-    hidden = centres[torch.randint(4, (200,), generator=generator)]
-    hidden = hidden + torch.randn(200, 64, generator=generator)
-    oracle = expert_strengths(silu(hidden @ gate.T).abs(), made)
-    assert recall(hidden @ mean_gates(gate, made).T, oracle, 1) > 0.95
+    hidden = centres[torch.randint(4, (400,), generator=generator)]
+    hidden = hidden + torch.randn(400, 64, generator=generator)
+    adds = lengths(silu(hidden @ gate.T), torch.randn(16, 32, generator=generator), made)
+    assert adds.shape == (400, 4)
+    router = fitted(hidden[:200], adds[:200])
+    assert recall(hidden[200:] @ router.T, adds[200:], 1) > 0.9
 
 
 def test_with_all_experts_active_a_cut_model_says_what_the_dense_one_does(
@@ -151,7 +186,7 @@ def test_with_few_experts_active_the_chosen_ones_are_added_in_full(
     with torch.no_grad():
         gate, up = block.gate_proj.weight, block.up_proj.weight
         inner = silu(linear(hidden, gate)) * linear(hidden, up)
-        chosen = (hidden @ mean_gates(gate, made).T).topk(3, dim=1).indices
+        chosen = (hidden @ layers[0].router.T).topk(3, dim=1).indices
         active = torch.zeros_like(inner)
         active[:, made.shared] = 1
         for token, experts in enumerate(chosen):
@@ -162,33 +197,32 @@ def test_with_few_experts_active_the_chosen_ones_are_added_in_full(
     assert mean_kl(logits(dense), logits(model)) > 1e-4
 
 
-def test_a_flat_router_keeps_its_order() -> None:
+def test_a_level_router_keeps_its_order() -> None:
     router, hidden = torch.randn(8, 64), torch.randn(50, 64)
-    made = hidden @ flat(router, hidden).T
+    made = hidden @ level(router, hidden).T
     assert torch.equal(made.argsort(dim=1), (hidden @ router.T).argsort(dim=1))
-    assert float((made.amax(1) - made.amin(1)).mean()) == pytest.approx(SPREAD)
+    assert float((made.amax(1) - made.amin(1)).mean()) == pytest.approx(1)
 
 
 def test_cuts_that_cannot_be_exported_are_refused(dense: Any, tmp_path: Path) -> None:
-    six = carve(dense, [TOKENS], shared=36, experts=6, top_k=2, marked=24)
+    six = carved(dense, Shape(36, 6, 2))
     with pytest.raises(ValueError, match="power of two as the number of experts, got 6"):
-        export(dense, six, tmp_path, 2)
-    eight = carve(dense, [TOKENS], shared=32, experts=8, top_k=2, marked=24)
+        export(dense, recipe(six, 2), tmp_path)
+    eight = carved(dense, Shape(32, 8, 2))
     with pytest.raises(ValueError, match="cuts of one shape"):
-        export(dense, [six[0], eight[1]], tmp_path, 2)
+        recipe([six[0], eight[1]], 2)
 
 
 def test_carving_says_how_well_it_went(dense: Any) -> None:
-    texts = [TOKENS, TOKENS[:1]]
-    layers = carve(dense, texts, shared=32, experts=8, top_k=2, marked=24)
-    all_chosen = carve(dense, texts, shared=32, experts=8, top_k=8, marked=24)
-    assert len(layers) == 2
-    for layer, whole in zip(layers, all_chosen, strict=True):
-        assert layer.inputs.shape == (120, 64)
+    few, all_chosen = carved(dense, Shape(32, 8, 2)), carved(dense, Shape(32, 8, 8))
+    assert len(few) == 2
+    for layer, whole in zip(few, all_chosen, strict=True):
         assert layer.router.shape == (8, 64)
+        assert layer.worth.shape == (96,)
+        assert layer.worth[layer.cut.shared].min() >= layer.worth[layer.cut.routed.flatten()].max()
         assert 0 < layer.recall < 1
-        assert 0.25 < layer.captured < 1
-        assert (whole.recall, whole.captured) == (1, pytest.approx(1))
+        assert 0.05 < layer.lost < 0.9
+        assert (whole.recall, whole.lost) == (1, 0)
 
 
 def test_a_grown_model_says_what_the_dense_one_does_and_can_learn_more(dense: Any) -> None:

@@ -104,7 +104,7 @@ async def calls(server: Loopback, engines: NamedEngines, seeds: range) -> None:
             seed = waiting.pop()
             async with connect(server.realtime, close_timeout=0.5) as call:
                 try:
-                    await Caller(call, engines, random.Random(seed)).run()  # noqa: S311  # no secret
+                    await Caller(call, engines, random.Random(seed)).run()  # no secret
                 except ConnectionClosed as closed:
                     raise AssertionError(f"call {seed} was hung up on: {closed}") from closed
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from gguf import GGUFWriter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -145,3 +146,48 @@ def _example(
 def _as_template(prompt: Prompt) -> dict[str, Any]:
     request = encode_prompt(prompt)
     return {"conversation": request["messages"], "tools": request.get("tools")}
+
+
+_GGUF_NAMES = {
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}  # fmt: skip
+
+
+def write_gguf(model: Any, path: Path) -> None:
+    """A Qwen2 model as llama.cpp reads it, its tokens named by their numbers."""
+    config = model.config
+    writer = GGUFWriter(path, "qwen2")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list([f"t{number}" for number in range(config.vocab_size)])
+    writer.add_token_types([1] * config.vocab_size)
+    writer.add_token_merges(["t 1"])
+    writer.add_eos_token_id(STOP)
+    tied = config.tie_word_embeddings
+    for name, tensor in model.state_dict().items():
+        if not (tied and name == "lm_head.weight"):
+            writer.add_tensor(_gguf_name(name), tensor.float().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _gguf_name(name: str) -> str:
+    stem, _, ending = name.removeprefix("model.").rpartition(".")
+    if not stem.startswith("layers."):
+        stem = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}[stem]
+        return f"{stem}.{ending}"
+    _, number, part = stem.split(".", 2)
+    return f"blk.{number}.{_GGUF_NAMES[part]}.{ending}"

@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
-from llm.moe.carve import Carved
+from llm.moe.recipe import SHARED_GATE, SPREAD, LayerRecipe, Recipe, Shape
 
-SPREAD = 1e-3
-"""Between the largest and the smallest logit of a router, on average over tokens."""
-_SHARED_GATE = 1e-6
+_ATTENTION = {
+    "attn_q": "q_proj", "attn_k": "k_proj", "attn_v": "v_proj", "attn_output": "o_proj",
+}  # fmt: skip
+"""A recipe's names for a layer's matrices, and transformers'."""
 
 _SAME = (
     "vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act "
@@ -38,33 +39,23 @@ _SAME = (
 ).split()
 
 
-def export(
-    dense: Any, layers: Sequence[Carved], directory: Path, top_k: int
-) -> Qwen2MoeForCausalLM:
-    """Cut each layer of `dense` as carved, let its router choose `top_k` experts, and save the
-    result. Raises ValueError for a number of experts that is no power of two, and for sizes that
-    differ between layers."""
-    shapes = {(tuple(made.cut.shared.shape), tuple(made.cut.routed.shape)) for made in layers}
-    if len(shapes) != 1:
-        raise ValueError(f"expected cuts of one shape for all layers, got {sorted(shapes)}")
-    experts, neurons = layers[0].cut.routed.shape
-    if experts & (experts - 1):
-        raise ValueError(f"expected a power of two as the number of experts, got {experts}")
-    config = moe_config(dense.config, experts, neurons, len(layers[0].cut.shared), top_k)
-    blocks = [
-        _cut_block(layer.mlp, made) for layer, made in zip(dense.model.layers, layers, strict=True)
-    ]
-    model = assemble(dense, config, blocks)
+def export(dense: Any, recipe: Recipe, directory: Path) -> Qwen2MoeForCausalLM:
+    """The model that the recipe makes of `dense`, also saved. Raises ValueError for a number of
+    experts that is no power of two."""
+    shape = recipe.shape
+    if shape.experts & (shape.experts - 1):
+        raise ValueError(f"expected a power of two as the number of experts, got {shape.experts}")
+    routed = shape.routed(dense.config.intermediate_size)
+    config = moe_config(dense.config, shape.experts, routed, shape.shared, shape.top_k)
+    layers = list(zip(dense.model.layers, recipe.layers, strict=True))
+    model = assemble(dense, config, [_cut_block(layer.mlp, made, shape) for layer, made in layers])
+    with torch.no_grad():
+        for layer, made in zip(model.model.layers, recipe.layers, strict=True):
+            for name, own in _ATTENTION.items():
+                part = getattr(layer.self_attn, own)
+                part.weight.copy_(_corrected(made, name, part.weight))
     model.save_pretrained(directory)
     return model
-
-
-def flat(router: Tensor, hidden: Tensor) -> Tensor:
-    """The router, [experts, hidden], scaled so that its logits for `hidden`, [tokens, hidden],
-    spread over SPREAD."""
-    logits = hidden @ router.float().T
-    spread = (logits.amax(dim=1) - logits.amin(dim=1)).mean()
-    return router.float() * (SPREAD / spread)
 
 
 def moe_config(dense: Any, experts: int, neurons: int, shared: int, top_k: int) -> Qwen2MoeConfig:
@@ -100,21 +91,27 @@ def assemble(
 
 def shared_gate(hidden: int) -> Tensor:
     """[1, hidden], of which the sigmoid is one half."""
-    return torch.full((1, hidden), _SHARED_GATE)
+    return torch.full((1, hidden), SHARED_GATE)
 
 
-def _cut_block(block: Any, carved: Carved) -> dict[str, Tensor]:
+def _corrected(made: LayerRecipe, name: str, weight: Tensor) -> Tensor:
+    return torch.from_numpy(made.corrected(name, weight.detach().float().numpy()))
+
+
+def _cut_block(block: Any, made: LayerRecipe, shape: Shape) -> dict[str, Tensor]:
     gate, up, down = (
-        part.weight.detach() for part in (block.gate_proj, block.up_proj, block.down_proj)
+        _corrected(made, f"ffn_{name}", getattr(block, f"{name}_proj").weight)
+        for name in ("gate", "up", "down")
     )
-    made, experts = carved.cut, carved.cut.routed.shape[0]
+    order = torch.from_numpy(made.order)
+    shared, routed = order[: shape.shared], order[shape.shared :].reshape(shape.experts, -1)
     return {
-        "gate.weight": flat(carved.router, carved.inputs),
+        "gate.weight": torch.from_numpy(made.router) * SPREAD,
         # [experts, 2 x neurons, hidden] and [experts, hidden, neurons]
-        "experts.gate_up_proj": torch.cat([gate[made.routed], up[made.routed]], dim=1),
-        "experts.down_proj": down.T[made.routed].transpose(1, 2) * experts,
-        "shared_expert.gate_proj.weight": gate[made.shared],
-        "shared_expert.up_proj.weight": up[made.shared],
-        "shared_expert.down_proj.weight": down[:, made.shared] * 2,
+        "experts.gate_up_proj": torch.cat([gate[routed], up[routed]], dim=1),
+        "experts.down_proj": down.T[routed].transpose(1, 2) * shape.experts,
+        "shared_expert.gate_proj.weight": gate[shared],
+        "shared_expert.up_proj.weight": up[shared],
+        "shared_expert.down_proj.weight": down[:, shared] * 2,
         "shared_expert_gate.weight": shared_gate(gate.shape[1]),
     }

@@ -1,8 +1,8 @@
 """Cutting the neurons of a feed-forward block into a shared expert and equal routed ones.
 
-Neurons that most tokens use belong to the shared expert, which every token passes (DeepSeekMoE,
-https://arxiv.org/abs/2401.06066; CMoE, https://arxiv.org/abs/2502.04416). The others are put
-together with those that are used by the same tokens (MoEfication,
+The neurons that are worth most belong to the shared expert, which every token passes
+(DeepSeekMoE, https://arxiv.org/abs/2401.06066; CMoE, https://arxiv.org/abs/2502.04416). The others
+are put together with those that the same tokens use (MoEfication,
 https://arxiv.org/abs/2110.01786), by k-means with clusters of one size.
 """
 
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-
-from llm.moe.profile import rates
 
 _ROUNDS = 20
 _GAIN = 1e-4
@@ -31,18 +29,19 @@ class Cut:
     """[experts, neurons of an expert]"""
 
 
-def cut(marked: Tensor, *, shared: int, experts: int, seed: int = 0) -> Cut:
-    """From the marks, [tokens, neurons] of bool: the `shared` most often marked neurons, and the
-    rest in `experts` clusters. Raises ValueError when those would not be of one size."""
-    neurons = marked.shape[1]
+def cut(strength: Tensor, worth: Tensor, *, shared: int, experts: int, seed: int = 0) -> Cut:
+    """From what each neuron adds, [tokens, neurons], and is worth, [neurons]: the `shared` of the
+    greatest worth, and the rest in `experts` clusters. Raises ValueError when those would not be
+    of one size."""
+    neurons = strength.shape[1]
     if not 0 < shared < neurons or (neurons - shared) % experts:
         raise ValueError(
             f"expected {neurons} neurons to be {shared} shared ones and {experts} equal experts; "
             f"{neurons - shared} do not divide by {experts}"
         )
-    order = rates(marked).argsort(descending=True, stable=True)
+    order = worth.argsort(descending=True, stable=True)
     rest = order[shared:].sort().values
-    clusters = balanced_clusters(marked[:, rest].T.float(), experts, seed)
+    clusters = balanced_clusters(strength[:, rest].T, experts, seed)
     return Cut(order[:shared].sort().values, rest[clusters])
 
 
@@ -59,17 +58,6 @@ def balanced_clusters(vectors: Tensor, count: int, seed: int = 0) -> Tensor:
             break
         members, reached = moved, now
     return members
-
-
-def together(marked: Tensor, made: Cut) -> float:
-    """How far neurons of a routed expert are used by the same tokens: the mean cosine between
-    the marks, [tokens, neurons], of two neurons of one expert."""
-    vectors = normalize(marked.T.float(), dim=1)[made.routed]
-    size = made.routed.shape[1]
-    pairs = (vectors.sum(dim=1).square().sum(dim=1) - vectors.square().sum(dim=(1, 2))) / (
-        size * (size - 1)
-    )
-    return float(pairs.mean())
 
 
 def _spread_out(vectors: Tensor, count: int, seed: int) -> Tensor:

@@ -1,25 +1,34 @@
-"""A router that needs no training: what opens an expert's neurons opens the expert.
+"""Which experts a token is for: a linear guess at what each of them would add.
 
-A gated neuron is open where gate @ x is large, so the mean of an expert's gate rows points to the
-tokens that it is for (ExpertWeaver, https://arxiv.org/abs/2602.15521). The oracle, which sees what
-every neuron gives, says how good that is.
+Ridge regression from the block's input to the length of each expert's output; the oracle, which
+sees those lengths, says how good the guess is.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from llm.moe.partition import Cut
 
-
-def mean_gates(gate: Tensor, made: Cut) -> Tensor:
-    """The router, [experts, hidden], from the block's gate, [neurons, hidden]."""
-    return gate[made.routed].mean(dim=1)
+_RIDGE = 1e-2
+"""Of the inputs' mean square."""
 
 
-def expert_strengths(strength: Tensor, made: Cut) -> Tensor:
-    """What each expert gives, [tokens, experts], from the neurons', [tokens, neurons]."""
-    return strength[:, made.routed].sum(dim=2)
+def lengths(inner: Tensor, down: Tensor, made: Cut) -> Tensor:
+    """How long each routed expert's output is, [tokens, experts], from the activations,
+    [tokens, neurons], and down, [hidden, neurons]."""
+    outputs = [inner[:, expert] @ down[:, expert].float().T for expert in made.routed]
+    return torch.stack([output.norm(dim=1) for output in outputs], dim=1)
+
+
+def fitted(hidden: Tensor, wanted: Tensor) -> Tensor:
+    """The router, [experts, hidden], of which the logits for `hidden`, [tokens, hidden], come
+    nearest to `wanted`, [tokens, experts]."""
+    ridge = _RIDGE * hidden.square().sum() / hidden.shape[1]
+    gram = hidden.T @ hidden + ridge * torch.eye(hidden.shape[1])
+    router: Tensor = torch.linalg.solve(gram, hidden.T @ wanted).T
+    return router
 
 
 def recall(scores: Tensor, oracle: Tensor, top_k: int) -> float:
@@ -28,9 +37,3 @@ def recall(scores: Tensor, oracle: Tensor, top_k: int) -> float:
     chosen = scores.topk(top_k, dim=1).indices
     wanted = oracle.topk(top_k, dim=1).indices
     return float((chosen[:, :, None] == wanted[:, None, :]).any(dim=1).float().mean())
-
-
-def captured(scores: Tensor, oracle: Tensor, top_k: int) -> float:
-    """Of what all experts give, [tokens, experts], the share that the router's `top_k` give."""
-    chosen = oracle.gather(1, scores.topk(top_k, dim=1).indices)
-    return float((chosen.sum(dim=1) / oracle.sum(dim=1)).mean())

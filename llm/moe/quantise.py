@@ -1,0 +1,50 @@
+"""Q4_K and its like, by the quantiser inside llama.cpp.
+
+xllamacpp's library exports ggml's C functions; Python's gguf package reads these formats but
+cannot write K-quants.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+import xllamacpp.xllamacpp
+from gguf.constants import GGMLQuantizationType as Kind
+from gguf.quants import quant_shape_to_byte_shape
+from numpy.typing import NDArray
+
+
+@cache
+def _ggml() -> Any:
+    library = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
+    quantise = library.ggml_quantize_chunk
+    quantise.restype = ctypes.c_size_t
+    quantise.argtypes = [
+        ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
+        ctypes.c_int64, ctypes.c_void_p,
+    ]  # fmt: skip
+    return quantise
+
+
+def quantise(
+    weight: NDArray[np.float32], kind: Kind, importance: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
+    """`weight`, [..., columns], as ggml's blocks, [..., bytes]. `importance`, [columns], says how
+    much an error in each column weighs (the mean square of what it is multiplied with). Raises
+    ValueError where the columns do not fill whole blocks."""
+    weight = np.ascontiguousarray(weight, np.float32)
+    try:
+        shape = quant_shape_to_byte_shape(weight.shape, kind)
+    except ValueError as error:
+        raise ValueError(f"expected rows of whole {kind.name} blocks: {error}") from error
+    blocks = np.empty(shape, np.uint8)
+    weights = None if importance is None else np.ascontiguousarray(importance, np.float32)
+    columns = weight.shape[-1]
+    _ggml()(
+        int(kind), weight.ctypes.data, blocks.ctypes.data, 0, weight.size // columns, columns,
+        None if weights is None else weights.ctypes.data,
+    )  # fmt: skip
+    return blocks

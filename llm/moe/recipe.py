@@ -1,0 +1,124 @@
+"""What turns a dense model into its mixture of experts: a small file of what training found.
+
+A recipe holds, for each layer, the order of the neurons (first the shared expert's, then those of
+each routed one), the router, and corrections of low rank (LoRA, https://arxiv.org/abs/2106.09685)
+for the dense model's matrices. Whoever has the dense model makes the whole checkpoint from it in
+minutes; the file is some tens of megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+FOLDER = Path(__file__).parent
+"""Where the recipes that the project ships are."""
+
+SPREAD = 1e-3
+"""Between the largest and the smallest logit of a written router, on average over tokens."""
+SHARED_GATE = 1e-6
+"""Each weight of the shared expert's gate: why, see `export`."""
+MATRICES = (
+    "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down",
+)  # fmt: skip
+"""llama.cpp's names of a layer's matrices that may be corrected."""
+
+
+class RecipeError(ValueError):
+    """The file is not a recipe for this model; the message says what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    shared: int
+    """Neurons of the shared expert."""
+    experts: int
+    top_k: int
+    """Routed experts that a token passes."""
+
+    def routed(self, neurons: int) -> int:
+        """Neurons of each routed expert, of `neurons` in a dense block. Raises RecipeError."""
+        rest = neurons - self.shared
+        if self.shared <= 0 or rest <= 0 or rest % self.experts:
+            raise RecipeError(
+                f"expected {neurons} neurons to be a shared expert and {self.experts} equal routed "
+                f"ones, got {self.shared} shared"
+            )
+        return rest // self.experts
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRecipe:
+    order: NDArray[np.int64]
+    """[neurons]: numbers of the dense block's neurons."""
+    router: Floats
+    """[experts, hidden]: its largest logits choose, and give no weight. They spread over 1 on
+    average; what is written is SPREAD times as large (see `export`)."""
+    corrections: Mapping[str, tuple[Floats, Floats]]
+    """One of MATRICES -> (B, A): B @ A, [rows, columns] of the dense matrix, is added to it."""
+
+    def corrected(self, name: str, weight: Floats) -> Floats:
+        """`weight`, [rows, columns], with its correction. Raises RecipeError."""
+        if name not in self.corrections:
+            return weight
+        b, a = self.corrections[name]
+        if (b.shape[0], a.shape[1]) != weight.shape:
+            raise RecipeError(
+                f"{name}: expected a correction of {weight.shape}, got {b.shape[0], a.shape[1]}"
+            )
+        return weight + b @ a
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    shape: Shape
+    layers: Sequence[LayerRecipe]
+
+
+def save(recipe: Recipe, path: Path) -> None:
+    """Numbers in half precision: a correction's error is small beside the correction."""
+    shape = recipe.shape
+    arrays: dict[str, NDArray[np.generic]] = {
+        "shape": np.array([shape.shared, shape.experts, shape.top_k, len(recipe.layers)])
+    }
+    for number, layer in enumerate(recipe.layers):
+        arrays[f"{number}.order"] = layer.order.astype(np.uint16)
+        arrays[f"{number}.router"] = layer.router.astype(np.float16)
+        for name, (b, a) in layer.corrections.items():
+            arrays[f"{number}.{name}.b"] = b.astype(np.float16)
+            arrays[f"{number}.{name}.a"] = a.astype(np.float16)
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read(path: Path) -> Recipe:
+    """Raises RecipeError for a file that holds no recipe, OSError where there is no file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            shared, experts, top_k, layers = (int(number) for number in arrays["shape"])
+            return Recipe(
+                Shape(shared, experts, top_k), [_layer(arrays, number) for number in range(layers)]
+            )
+    except (KeyError, ValueError) as error:
+        raise RecipeError(f"{path.name} is no recipe for a mixture of experts: {error}") from error
+
+
+def _layer(arrays: Mapping[str, NDArray[np.generic]], number: int) -> LayerRecipe:
+    def floats(name: str) -> Floats:
+        return arrays[f"{number}.{name}"].astype(np.float32)
+
+    order = arrays[f"{number}.order"].astype(np.int64)
+    if not np.array_equal(np.sort(order), np.arange(len(order))):
+        raise RecipeError(f"layer {number}: expected each neuron once in the order")
+    corrections = {
+        name: (floats(f"{name}.b"), floats(f"{name}.a"))
+        for name in MATRICES
+        if f"{number}.{name}.b" in arrays
+    }
+    return LayerRecipe(order, floats("router"), corrections)
