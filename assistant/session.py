@@ -34,7 +34,9 @@ from assistant.record import TurnLog
 from assistant.reply import Reply
 from assistant.tasks import Tasks
 from assistant.turns import TurnManager
+from assistant.upkeep import Upkeep
 from assistant.voice import Mouth
+from assistant.window import Window
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
 from assistant.wire.response import ResponseStream
@@ -82,7 +84,8 @@ class Session:
             defaults(config, model or engines.llm.name), name, CAPABILITIES
         )
         self.settings.update(session or {})
-        self.memory = Memory(config.llm.context * 3 // 4, sees=engines.sees)
+        window = Window.within(config.llm.window, config.llm.context)
+        self.memory = Memory(window, sees=engines.sees)
         self.caller = CallerTurns(self.send, self.memory.conversation, self.settings)
         self.turns = TurnManager()
         self.ear = Ear(engines, config.turns, self._words)
@@ -94,12 +97,13 @@ class Session:
         self._outbox = Outbox(transport, config.server.send_buffer_bytes)
         self._loop = asyncio.get_running_loop()
         self._log = TurnLog(config.call.record_turns, name, self.turns.policy, self._loop.time())
-        self._llm = engines.llm.open()
-        self._llm_free = asyncio.Lock()
+        self.llm = engines.llm.open()
+        self.llm_free = asyncio.Lock()
         self._unread: str | None = None
         """Words of the turn under way that the model is to read next."""
         self._reading: asyncio.Task[None] | None = None
         self._tasks = Tasks(self.report)
+        self._upkeep = Upkeep(self, engines, self._tasks)
         self._transcriptions: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._gap_check: asyncio.TimerHandle | None = None
@@ -127,8 +131,9 @@ class Session:
             await self.reply.abandon()
         await self.ear.close()
         await self._tasks.ended(*tasks)
-        async with self._llm_free:
-            await self._llm.close()
+        await self._upkeep.close()
+        async with self.llm_free:
+            await self.llm.close()
         self._log.close()
 
     def send(self, events: list[dict[str, Any]]) -> None:
@@ -228,12 +233,12 @@ class Session:
 
     async def _read_ahead(self) -> None:
         while self._unread is not None:
-            async with self._llm_free:
+            async with self.llm_free:
                 text, self._unread = self._unread, None
                 prompt = self.memory.prompt(self.settings.response(), text)
                 try:
                     async with self._engines.undisturbed():
-                        ends = await self._llm.prefill(prompt)
+                        ends = await self.llm.prefill(prompt)
                     if text and ends is not None:
                         self.turn(floor.Rated(text, ends))
                 except LanguageModelError as error:
@@ -253,6 +258,7 @@ class Session:
             self._alarm.cancel()
         due = self.turns.timer()
         self._alarm = None if due is None else self._loop.call_at(due, self._fire)
+        self._upkeep.heed(quiet=self._quiet)
 
     def _fire(self) -> None:
         self._alarm = None
@@ -385,11 +391,13 @@ class Session:
         if self._transcriptions:
             await asyncio.wait(self._transcriptions)
         sampling = Sampling(settings.temperature, settings.max_tokens)
-        async with self._llm_free:
+        async with self.llm_free:
             prompt = prompt or self.memory.prompt(settings)
-            async with aclosing(self._llm.reply(prompt, sampling)) as parts:
-                async for part in parts:
-                    yield part
+            parts = self.llm.reply(prompt, sampling)
+            with self._engines.answering():
+                async with aclosing(parts):
+                    async for part in parts:
+                        yield part
 
     @property
     def _current_reply(self) -> Reply:
@@ -404,6 +412,9 @@ class Session:
 
     def reply_ready(self, reply: Reply) -> None:
         self.turn(floor.ReplyReady(reply.number))
+
+    def reply_made(self) -> None:
+        self._upkeep.heed(quiet=self._quiet)
 
     def reply_delivered(self, reply: Reply) -> None:
         self.turn(floor.ReplyDelivered(reply.number, reply.text))
@@ -422,6 +433,12 @@ class Session:
         return {"timing_ms": reply.timing.milliseconds()} if _EXTENSION in self.extensions else None
 
     # --- housekeeping ---------------------------------------------------------------------
+
+    @property
+    def _quiet(self) -> bool:
+        """Whether nothing is to be understood or answered: at most a reply is played out."""
+        replying = self.reply is not None and not self.reply.made
+        return not (replying or self.turns.turn or self.ear.speaking or self._transcriptions)
 
     @property
     def _language(self) -> str:

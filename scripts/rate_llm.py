@@ -44,7 +44,7 @@ Answers = dict[tuple[tuple[str, ...], bool], Answer]
 """By what was asked, and whether tools were offered."""
 
 
-def answers(path: Path, questions: Questions) -> Answers:
+def answers(path: Path, questions: Questions, threads: int = 2) -> Answers:
     """The model's answer to every question; only what it has not yet answered is asked."""
     kept = _KEPT / f"{path.stem}-{_fingerprint(path, questions)}.jsonl"
     lines = kept.read_bytes().splitlines() if kept.exists() else []
@@ -53,7 +53,7 @@ def answers(path: Path, questions: Questions) -> Answers:
     missing = [q for q in wanted if (q.ask, q.call is not None) not in known]
     if missing:
         _KEPT.mkdir(parents=True, exist_ok=True)
-        for answer in asyncio.run(_ask(path, missing, questions, kept)):
+        for answer in asyncio.run(_ask(path, missing, questions, kept, threads)):
             known[_key(answer)] = answer
     return known
 
@@ -74,9 +74,11 @@ def is_right(question: Question, given: Answers) -> bool:
 
 
 async def _ask(
-    path: Path, missing: list[Question], questions: Questions, kept: Path
+    path: Path, missing: list[Question], questions: Questions, kept: Path, threads: int
 ) -> list[Answer]:
-    engine = await asyncio.to_thread(LlamaCppEngine, path, slots=_SLOTS, context=2048)
+    engine = await asyncio.to_thread(
+        LlamaCppEngine, path, slots=_SLOTS, context=2048, threads=threads
+    )
     waiting, found = list(reversed(missing)), list[Answer]()
     with Progress(console=Console(stderr=True)) as progress, kept.open("ab") as file:
         task = progress.add_task(path.stem, total=len(missing))
@@ -124,6 +126,7 @@ def _fingerprint(path: Path, questions: Questions) -> str:
 def main(
     models: list[Path],
     json_file: Annotated[Path | None, typer.Option("--json", help="also write it here")] = None,
+    threads: int = 2,
     *,
     wrong: Annotated[bool, typer.Option(help="print what was answered wrong")] = False,
 ) -> None:
@@ -132,7 +135,7 @@ def main(
     kinds = [*questions.questions, "all"]
     table, figures = Table("model", *kinds), {}
     for path in models:
-        given = answers(path, questions)
+        given = answers(path, questions, threads)
         figures[path.stem] = shares = accuracy(questions, given)
         table.add_row(path.stem, *(f"{100 * r / n:.1f} %" for r, n in shares.values()))
         if wrong:

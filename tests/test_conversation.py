@@ -19,6 +19,7 @@ from assistant.conversation import (
     spoken_reply,
     to_messages,
 )
+from assistant.window import Window
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
 from llm.interfaces import Message, ToolCall
@@ -309,7 +310,7 @@ def test_a_picture_is_said_to_be_one() -> None:
 
 
 def test_the_window_moves_rarely_and_begins_with_the_caller() -> None:
-    conversation = Conversation(window=1000)
+    conversation = Conversation(Window(1000, 1000))
     beginnings: list[str] = []
     for number in range(200):
         conversation.add(caller_turn(f"user_{number}", "word " * 20))
@@ -323,14 +324,14 @@ def test_the_window_moves_rarely_and_begins_with_the_caller() -> None:
 
 
 def test_one_item_larger_than_the_window_is_still_told() -> None:
-    conversation = Conversation(window=100)
+    conversation = Conversation(Window(100, 100))
     conversation.add(caller_turn("a", "Hello."))
     conversation.add(caller_turn("b", "word " * 500))
     assert ids(conversation) == ["b"]
 
 
 def test_the_window_survives_the_deletion_of_its_first_item() -> None:
-    conversation = Conversation(window=200)
+    conversation = Conversation(Window(200, 200))
     for number in range(30):
         conversation.add(caller_turn(str(number), "word " * 20))
     first = ids(conversation)[0]
