@@ -340,3 +340,30 @@ def test_the_window_survives_the_deletion_of_its_first_item() -> None:
     assert left[-1].id == "29"
     assert first not in [item.id for item in left]
     assert sum(item.tokens for item in left) <= 200
+
+
+def test_the_limit_moves_the_window_at_once_and_a_full_one_may_wait() -> None:
+    conversation = Conversation(Window(size=200, limit=400))
+    for number in range(14):
+        conversation.add(caller_turn(str(number), "word " * 20))
+    assert conversation.is_full
+    assert len(conversation.latest()) == 2, "over the limit it moves at once, to half of its size"
+    assert not conversation.is_full
+    moved = conversation.moved("They greet.")
+    assert conversation.latest(moved)[0].text == "(Earlier in this call: They greet.)"
+    assert sum(item.tokens for item in conversation.latest(moved)[1:]) <= 100
+
+
+def test_a_search_finds_most_words_first_and_knows_chinese() -> None:
+    conversation = Conversation()
+    for name, words in (
+        ("a", "My parrot is called Biscuit."),
+        ("b", "I like a parrot."),
+        ("c", "我家的狗叫豆豆。"),
+        ("d", "A biscuit, please."),
+    ):
+        conversation.add(caller_turn(name, words))
+    conversation.set_heard("b", "I like")
+    assert [item.id for item in conversation.search("parrot Biscuit")] == ["a", "d"]
+    assert [item.id for item in conversation.search("豆豆是谁")] == ["c"]
+    assert conversation.search("nothing of that") == []
