@@ -6,15 +6,17 @@ told what was heard. No audio is kept.
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from assistant.pictures import PictureError, content, told
+from assistant.window import Window
 from assistant.wire.errors import WireError
 from assistant.wire.realtime import audio_bytes, new_id
 from llm.interfaces import Message, ToolCall
@@ -62,6 +64,11 @@ class Item:
             return _part_text(parts[0])
         return "\n".join(filter(None, (_part_text(part) for part in parts)))
 
+    @property
+    def told(self) -> str:
+        """Of its text, what was heard."""
+        return self.text if self.heard is None else self.heard
+
     @cached_property
     def tokens(self) -> int:
         """About how many tokens it takes, rather too many: three bytes each, and a frame."""
@@ -81,6 +88,14 @@ def caller_turn(item_id: str, text: str | None = None) -> Item:
     """A spoken turn; None while its words are still to come."""
     content = [{"type": "input_audio", "transcript": text}]
     return Item(item_id, {"type": "message", "role": "user", "content": content})
+
+
+def earlier(summary: str) -> Item:
+    """What stands for the turns that have left the window. The caller's, because many chat
+    templates refuse a second system message."""
+    text = f"(Earlier in this call: {summary})"
+    content = [{"type": "input_text", "text": text}]
+    return Item("", {"type": "message", "role": "user", "content": content})
 
 
 def spoken_reply(item_id: str, *, speaks: bool) -> Item:
@@ -197,26 +212,36 @@ def _invalid(path: str, problem: str, event_id: str) -> WireError:
 class Conversation:
     """Items by id, in the order in which they are answered."""
 
-    window: int = 6000
-    """About how many tokens of it the model is given."""
+    window: Window = field(default_factory=Window)
+    """What of it the model is given."""
     _items: dict[str, Item] = field(default_factory=dict)
-    _first: str = ""
-    """Id of the oldest item in the window; empty: all are."""
 
-    def latest(self) -> list[Item]:
-        """The items in the window. It moves on by half its size at a time: in between only its
-        end changes, so that the model's cache stays good."""
+    def latest(self, window: Window | None = None) -> list[Item]:
+        """The items in the window, or in another one, behind what sums up those before them."""
         items = list(self._items.values())
-        start = next((at for at, item in enumerate(items) if item.id == self._first), 0)
-        size = sum(item.tokens for item in items[start:])
-        if size > self.window:
-            while size > self.window // 2 and start < len(items) - 1:
-                size -= items[start].tokens
-                start += 1
-            while items[start].wire.get("role") != "user" and start < len(items) - 1:
-                start += 1
-            self._first = items[start].id
-        return items[start:]
+        self.window = self.window.fitting(items)
+        window = window or self.window
+        before = [earlier(window.summary)] if window.summary else []
+        return [*before, *window.items(items)]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time for the oldest items to leave the window."""
+        return self.window.is_full(list(self._items.values()))
+
+    def moved(self, summary: str) -> Window:
+        """The window without the oldest items, which `summary` stands for."""
+        return self.window.moved(list(self._items.values()), summary)
+
+    def search(self, words: str, limit: int = 5) -> list[Item]:
+        """The items of the whole call that have most of the words, of equals the latest first."""
+        wanted = _terms(words)
+        found = [
+            (len(wanted & _terms(item.told)), at, item)
+            for at, item in enumerate(self._items.values())
+        ]
+        best = sorted(found, key=lambda each: each[:2], reverse=True)
+        return [item for common, _, item in best[:limit] if common]
 
     @property
     def last_id(self) -> str | None:
@@ -255,6 +280,9 @@ class Conversation:
 
     def delete(self, item_id: str, event_id: str = "") -> None:
         self.get(item_id, "item_delete_invalid_item_id", event_id)
+        if item_id == self.window.first:
+            ids = [*self._items, ""]
+            self.window = replace(self.window, first=ids[ids.index(item_id) + 1])
         del self._items[item_id]
 
     def set_transcript(self, item_id: str, text: str) -> None:
@@ -314,6 +342,13 @@ def _message(item: Item, *, sees: bool) -> Message | None:
         said = (_part_text(part) for part in wire["content"] if "image_url" not in part)
         return Message(wire["role"], "\n".join(filter(None, said)), images=item.pictures)
     return Message(wire["role"], text) if text.strip() else None
+
+
+def _terms(text: str) -> set[str]:
+    """What is compared in a search: words, and of scripts without spaces pairs of characters."""
+    words = set(re.findall(r"[^\W_]+", text.casefold()))
+    dense = {word for word in words if any("\u3040" <= character <= "\u9fff" for character in word)}
+    return (words - dense) | {word[at : at + 2] for word in dense for at in range(len(word) - 1)}
 
 
 def _part_text(part: Json) -> str:

@@ -21,9 +21,11 @@ class Driver:
         arrival: Arrival,
         log: TurnLog,
         carry_out: Callable[[floor.Command], None],
+        settled: Callable[[], None],
     ) -> None:
+        """`settled` is called whenever all that follows from an event is done."""
         self._turns, self._clock, self._arrival, self._log = turns, clock, arrival, log
-        self._carry_out = carry_out
+        self._carry_out, self._settled = carry_out, settled
         self._alarm: Alarm | None = None
 
     def tell(self, event: floor.Event) -> None:
@@ -42,6 +44,7 @@ class Driver:
             self._alarm.cancel()
         due = self._turns.timer()
         self._alarm = None if due is None else self._clock.call_at(due, self._fire)
+        self._settled()
 
     def _fire(self) -> None:
         now = self._clock.time()

@@ -81,11 +81,16 @@ class Engines:
     """Whether the language model is given pictures."""
     reader: PictureReader | None = None
     """Reads them to one that is not."""
+    spare: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Of the language model's slots the one beyond those of the calls and of the HTTP API."""
     _workers: dict[str, _Worker] = field(init=False)
     _cores: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _answers: int = 0
+    _leisure: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._workers = {stage: _Worker(stage) for stage in ("endpoint", "asr", "tts", "ocr")}
+        self._leisure.set()
 
     async def run(self, stage: Stage, work: Callable[[], T]) -> T:
         """`work` in the stage's one thread, after what waits there already.
@@ -101,6 +106,28 @@ class Engines:
             with suppress(TimeoutError):
                 await asyncio.wait_for(held.enter_async_context(self._cores), patience)
             yield
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """The language model writes a reply: what can wait for it does."""
+        self._answers += 1
+        self._leisure.clear()
+        try:
+            yield
+        finally:
+            self._answers -= 1
+            if not self._answers:
+                self._leisure.set()
+
+    @asynccontextmanager
+    async def leisure(self) -> AsyncIterator[None]:
+        """Undisturbed, and only once no call's reply is being written."""
+        while True:
+            await self._leisure.wait()
+            async with self.undisturbed():
+                if self._leisure.is_set():
+                    yield
+                    return
 
     def busy(self, stage: Stage) -> bool:
         """Whether work of that stage runs or waits."""
@@ -172,8 +199,8 @@ def load_synthesizer(config: Config) -> Synthesizer:
 
 
 def load_language_model(config: Config) -> Engine:
-    """With a slot for each call and one for the HTTP API. Blocking. Raises LoadError."""
-    settings, slots = config.llm, config.server.max_calls + 1
+    """With a slot for each call, one for the HTTP API, one to spare. Blocking. Raises LoadError."""
+    settings, slots = config.llm, config.server.max_calls + 2
     with _loading("llm"):
         cls = engine_class("llm", settings.engine)
         if settings.engine == "openai":

@@ -13,6 +13,7 @@ from assistant.conversation import (
     spoken_reply,
     to_messages,
 )
+from assistant.window import Window
 from assistant.wire.settings import ResponseSettings
 from llm.interfaces import Prompt, ToolCall
 
@@ -25,9 +26,9 @@ _REPLIES_KEPT = 32
 class Memory:
     """The conversation, and the latest replies beside their audio."""
 
-    def __init__(self, window: int, *, sees: bool = False) -> None:
-        """`window`: about how many tokens of the conversation the model is given; `sees`: whether
-        it is given pictures too."""
+    def __init__(self, window: Window, *, sees: bool = False) -> None:
+        """`window`: what of the conversation the model is given; `sees`: whether it is given
+        pictures too."""
         self._sees = sees
         self.conversation = Conversation(window)
         self.replies: OrderedDict[str, Reply] = OrderedDict()
@@ -54,9 +55,12 @@ class Memory:
         """Keep what the caller heard of it, by now or once `samples` were played."""
         self.conversation.set_heard(reply.item_id, reply.heard_text(samples))
 
-    def prompt(self, settings: ResponseSettings, said: str = "") -> Prompt:
-        """What the model is to answer; `said` is a turn that is not yet in the conversation."""
-        items = self.conversation.latest()
+    def prompt(
+        self, settings: ResponseSettings, said: str = "", window: Window | None = None
+    ) -> Prompt:
+        """What the model is to answer; `said` is a turn that is not yet in the conversation,
+        `window` another than the conversation's own."""
+        items = self.conversation.latest(window)
         if settings.input is not None:
             items = [parse_item(given) for given in settings.input]
         if said:

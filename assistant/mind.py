@@ -31,8 +31,10 @@ class Mind:
         likely a sentence ends after them. Raises NoFreeSlot."""
         self._engines, self._tasks = engines, tasks
         self._prompt, self._rated = prompt, rated
-        self._llm = engines.llm.open()
-        self._free = asyncio.Lock()
+        self.llm = engines.llm.open()
+        """What answers; a long call changes it for another (upkeep.py)."""
+        self.free = asyncio.Lock()
+        """Held while it is used."""
         self._unread: str | None = None
         """Words of the turn under way that are to be read next."""
         self._reading: asyncio.Task[None] | None = None
@@ -53,23 +55,24 @@ class Mind:
         self, prompt: Callable[[], Prompt], sampling: Sampling
     ) -> AsyncGenerator[ReplyPart, None]:
         """The answer to what `prompt` gives when it is time for it. Raises LanguageModelError."""
-        async with self._free, aclosing(self._llm.reply(prompt(), sampling)) as parts:
-            async for part in parts:
-                yield part
+        async with self.free, aclosing(self.llm.reply(prompt(), sampling)) as parts:
+            with self._engines.answering():
+                async for part in parts:
+                    yield part
 
     async def close(self) -> None:
         """Give the slot back."""
-        async with self._free:
-            await self._llm.close()
+        async with self.free:
+            await self.llm.close()
 
     async def _read_ahead(self) -> None:
         while self._unread is not None:
-            async with self._free:
+            async with self.free:
                 text, self._unread = self._unread, None
                 prompt = self._prompt(text)
                 try:
                     async with self._engines.undisturbed():
-                        ends = await self._llm.prefill(prompt)
+                        ends = await self.llm.prefill(prompt)
                     if text and ends is not None:
                         self._rated(text, ends)
                 except LanguageModelError as error:

@@ -59,6 +59,9 @@ class ReplyOwner(Protocol):
     def reply_ready(self, reply: Reply) -> None:
         """Its first sound, or all that it says without one, can be sent."""
 
+    def reply_made(self) -> None:
+        """All of the reply is generated and spoken; what is left is to deliver it."""
+
     def reply_delivered(self, reply: Reply) -> None:
         """Everything is sent; the client has seen response.done."""
 
@@ -117,6 +120,8 @@ class Reply:
         self.playback = Playback(mouth.rate, lead=lead, chunk=_CHUNK) if mouth else None
         self.done = False
         """response.done went out."""
+        self.made = False
+        """All of it is generated and spoken."""
         self.remembered = True
         """Whether the conversation keeps it."""
         self._stream, self._source, self._mouth, self._owner = stream, source, mouth, owner
@@ -212,6 +217,8 @@ class Reply:
                 group.create_task(self._speak(self._mouth, self.playback))
             else:
                 group.create_task(self._write())
+        self.made = True
+        self._owner.reply_made()
 
     async def _generate(self) -> None:
         cutter = ClauseCutter()

@@ -37,7 +37,9 @@ from assistant.reply import Reply
 from assistant.resume import ResumableLine
 from assistant.tasks import Tasks
 from assistant.turns import TurnManager
+from assistant.upkeep import Upkeep
 from assistant.voice import Mouth
+from assistant.window import Window
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
 from assistant.wire.response import ResponseStream
@@ -82,7 +84,8 @@ class Session:
             defaults(config, model or engines.llm.name), name, CAPABILITIES
         )
         self.settings.update(session or {})
-        self.memory = Memory(config.llm.context * 3 // 4, sees=engines.sees)
+        window = Window.within(config.llm.window, config.llm.context)
+        self.memory = Memory(window, sees=engines.sees)
         self.caller = CallerTurns(self.send, self.memory.conversation, self.settings)
         self.turns = TurnManager()
         self.reply: Reply | None = None
@@ -100,8 +103,11 @@ class Session:
         self._log = TurnLog(config.call.record_turns, name, self.turns.policy, self.clock.time())
         self._tasks = Tasks(self.report)
         self._mind = Mind(engines, self._tasks, self._so_far, self._rated)
+        self._upkeep = Upkeep(self, self._mind, engines, self._tasks)
         self._transcriptions: set[asyncio.Task[None]] = set()
-        driver = Driver(self.turns, self.clock, self._arrival, self._log, self._carry_out)
+        driver = Driver(
+            self.turns, self.clock, self._arrival, self._log, self._carry_out, self._settled
+        )
         self.turn, self._driver = driver.tell, driver
 
     async def run(self) -> None:
@@ -132,6 +138,7 @@ class Session:
             await self.reply.abandon()
         await self.ear.close()
         await self._tasks.ended(*tasks)
+        await self._upkeep.close()
         await self._mind.close()
         self._log.close()
 
@@ -243,6 +250,9 @@ class Session:
             self.ear.begin(at=self.ear.finished_to)
             self.caller.open()
 
+    def _settled(self) -> None:
+        self._upkeep.heed(quiet=self._quiet)
+
     def discard(self, reason: str, *, announced: bool) -> None:
         """What was heard takes no turn: noise, a backchannel, or cleared by the client."""
         _log.info("speech that took no turn: %s", reason)
@@ -344,6 +354,9 @@ class Session:
     def reply_ready(self, reply: Reply) -> None:
         self.turn(floor.ReplyReady(reply.number))
 
+    def reply_made(self) -> None:
+        self._settled()
+
     def reply_delivered(self, reply: Reply) -> None:
         self.turn(floor.ReplyDelivered(reply.number, reply.text))
 
@@ -361,6 +374,12 @@ class Session:
         return {"timing_ms": reply.timing.milliseconds()} if EXTENSION in self.extensions else None
 
     # --- housekeeping ---------------------------------------------------------------------
+
+    @property
+    def _quiet(self) -> bool:
+        """Whether nothing is to be understood or answered: at most a reply is played out."""
+        replying = self.reply is not None and not self.reply.made
+        return not (replying or self.turns.turn or self.ear.speaking or self._transcriptions)
 
     @property
     def _language(self) -> str:

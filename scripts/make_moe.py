@@ -20,7 +20,6 @@ from queue import SimpleQueue
 from typing import Any
 
 import torch
-from llm.moe.judging import load as load_questions
 from rich.progress import track
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -30,6 +29,7 @@ from llm.interfaces import Message, Prompt, Tool
 from llm.llamacpp import LlamaCppEngine
 from llm.moe.carve import carve, recipe
 from llm.moe.distil import Lesson, Teaching, batches, lesson, score
+from llm.moe.judging import load as load_questions
 from llm.moe.prompts import Conversation, draw
 from llm.moe.recipe import Recipe, Shape, read, save
 from llm.moe.student import learned, student

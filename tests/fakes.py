@@ -12,7 +12,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -158,7 +158,7 @@ class FakeModel:
         await self._use()
         try:
             self.engine.prefills.append(prompt)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(self.engine.reading)
             return None
         finally:
             self.busy = False
@@ -200,6 +200,8 @@ class FakeEngine:
     free: int = 4
     first_token: float = 0.15
     token: float = 0.03
+    reading: float = 0.05
+    """Seconds that one prefill takes."""
     prompts: deque[Prompt] = field(default_factory=lambda: deque(maxlen=9))
     prefills: deque[Prompt] = field(default_factory=lambda: deque(maxlen=9))
 
@@ -246,6 +248,7 @@ class FakeEngines:
         self.llm = FakeEngine()
         self.sees = False
         self.reader: FakeReader | None = None
+        self.spare = asyncio.Lock()
 
     async def run(self, stage: str, work: Callable[[], T]) -> T:
         self.running[stage] = self.running.get(stage, 0) + 1
@@ -257,6 +260,14 @@ class FakeEngines:
 
     @asynccontextmanager
     async def undisturbed(self, patience: float | None = None) -> AsyncGenerator[None, None]:
+        yield
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        yield
+
+    @asynccontextmanager
+    async def leisure(self) -> AsyncGenerator[None, None]:
         yield
 
     def busy(self, stage: str) -> bool:

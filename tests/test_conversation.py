@@ -19,6 +19,7 @@ from assistant.conversation import (
     spoken_reply,
     to_messages,
 )
+from assistant.window import Window
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
 from llm.interfaces import Message, ToolCall
@@ -314,7 +315,7 @@ def test_a_picture_is_said_to_be_one() -> None:
 
 
 def test_the_window_moves_rarely_and_begins_with_the_caller() -> None:
-    conversation = Conversation(window=1000)
+    conversation = Conversation(Window(1000, 1000))
     beginnings: list[str] = []
     for number in range(200):
         conversation.add(caller_turn(f"user_{number}", "word " * 20))
@@ -328,14 +329,14 @@ def test_the_window_moves_rarely_and_begins_with_the_caller() -> None:
 
 
 def test_one_item_larger_than_the_window_is_still_told() -> None:
-    conversation = Conversation(window=100)
+    conversation = Conversation(Window(100, 100))
     conversation.add(caller_turn("a", "Hello."))
     conversation.add(caller_turn("b", "word " * 500))
     assert ids(conversation) == ["b"]
 
 
 def test_the_window_survives_the_deletion_of_its_first_item() -> None:
-    conversation = Conversation(window=200)
+    conversation = Conversation(Window(200, 200))
     for number in range(30):
         conversation.add(caller_turn(str(number), "word " * 20))
     first = ids(conversation)[0]
@@ -344,3 +345,30 @@ def test_the_window_survives_the_deletion_of_its_first_item() -> None:
     assert left[-1].id == "29"
     assert first not in [item.id for item in left]
     assert sum(item.tokens for item in left) <= 200
+
+
+def test_the_limit_moves_the_window_at_once_and_a_full_one_may_wait() -> None:
+    conversation = Conversation(Window(size=200, limit=400))
+    for number in range(14):
+        conversation.add(caller_turn(str(number), "word " * 20))
+    assert conversation.is_full
+    assert len(conversation.latest()) == 2, "over the limit it moves at once, to half of its size"
+    assert not conversation.is_full
+    moved = conversation.moved("They greet.")
+    assert conversation.latest(moved)[0].text == "(Earlier in this call: They greet.)"
+    assert sum(item.tokens for item in conversation.latest(moved)[1:]) <= 100
+
+
+def test_a_search_finds_most_words_first_and_knows_chinese() -> None:
+    conversation = Conversation()
+    for name, words in (
+        ("a", "My parrot is called Biscuit."),
+        ("b", "I like a parrot."),
+        ("c", "我家的狗叫豆豆。"),
+        ("d", "A biscuit, please."),
+    ):
+        conversation.add(caller_turn(name, words))
+    conversation.set_heard("b", "I like")
+    assert [item.id for item in conversation.search("parrot Biscuit")] == ["a", "d"]
+    assert [item.id for item in conversation.search("豆豆是谁")] == ["c"]
+    assert conversation.search("nothing of that") == []

@@ -108,7 +108,7 @@ def numbers(caller: WavCaller) -> list[int]:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_cut_anywhere_loses_and_doubles_no_word(seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311  # which second of a call is no secret
+    chance = random.Random(seed)  # which second of a call is no secret
     at, away = chance.uniform(0, CALL_LASTS), chance.choice([0.0, 0.3, 3.0, 12.0])
 
     async def cut(net: Proxy) -> None:
@@ -145,7 +145,7 @@ def test_a_cut_anywhere_loses_and_doubles_no_word(seed: int) -> None:
 def test_a_connection_that_dies_silently_loses_no_word_of_the_caller(seed: int) -> None:
     """Half-open: the client finds out by its pings, the server when the client is back. Of a reply
     that the caller then talks into, the rest is rightly not heard."""
-    chance = random.Random(seed)  # noqa: S311  # which second of a call is no secret
+    chance = random.Random(seed)  # which second of a call is no secret
     at = chance.uniform(0, 5)
 
     async def stall(net: Proxy) -> None:

@@ -1,0 +1,167 @@
+"""How late is the first token after 2, 10, 30 and 50 minutes of a call?
+
+    .venv/bin/python scripts/long_call.py SMALL.gguf --json out/llm/long.json
+    .venv/bin/python scripts/long_call.py LARGE.gguf --said out/llm/long.json
+
+A call of 120 turns in text, one every 25 seconds, through the conversation, the window and the
+upkeep of the real one. Nobody waits for the speech: but what a call does in quiet gets only the
+seconds for which the reply would be played, and a pause. At each mark five questions are asked
+whose words, but for the last, are read ahead as in a call; they leave no trace in it. `--said`
+takes the replies of a kept call, and saves the minutes of writing them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+
+from assistant.config import Config, load_config
+from assistant.conversation import caller_turn, spoken_reply
+from assistant.engines import Engines
+from assistant.memory import Memory
+from assistant.metrics import clock
+from assistant.policy import defaults
+from assistant.tasks import Tasks
+from assistant.upkeep import Upkeep
+from assistant.window import Window
+from assistant.wire.settings import SessionSettings
+from llm.interfaces import Finished, Sampling, TextDelta
+from llm.llamacpp import LlamaCppEngine
+
+TURN = 25.0
+"""Seconds from one turn to the next."""
+MARKS = {5: "2 min", 24: "10 min", 72: "30 min", 120: "50 min"}
+_WORDS_A_SECOND, _PAUSE = 2.5, 1.5
+_REPLY = 30
+"""Tokens of a reply, at most."""
+_NAME = "Hello, my name is Rosalind and I am a sailor. "
+_TOPICS = (
+    "bread", "old clocks", "sailing", "rain", "mountain huts", "coffee", "violins", "gardens",
+    "night trains", "cheese", "lighthouses", "chess", "painting", "bees", "bicycles", "maps",
+    "winter", "market days", "libraries", "harbours", "kites", "tea", "forests", "radio plays",
+)  # fmt: skip
+_LINES = (
+    "Tell me something about {}, please.",
+    "What do people like about {}, do you think?",
+    "My neighbour talks about {} all day. What could I ask her?",
+    "How would you explain {} to a child of five?",
+    "I have read a book about {}. What should I read next?",
+)
+_PROBES = (
+    "Which colour goes well with dark blue?",
+    "How long should I boil an egg?",
+    "What could I cook for two people tonight?",
+    "Do you know a good name for a boat?",
+    "Is it better to walk in the morning or in the evening?",
+)
+
+
+class Call:
+    """What a session and its slot are to the upkeep; the language model is the only engine."""
+
+    def __init__(self, engine: LlamaCppEngine, config: Config) -> None:
+        self.memory = Memory(Window.within(config.llm.window, config.llm.context))
+        self.settings = SessionSettings(defaults(config, engine.name), "sess", {})
+        self.llm, self.free = engine.open(), asyncio.Lock()
+        engines = Engines(None, None, None, None, engine)  # type: ignore[arg-type]
+        self.tasks = Tasks(print)
+        self.upkeep = Upkeep(self, self, engines, self.tasks)
+
+    async def turn(self, number: int, said: str, text: str | None) -> str:
+        """The caller's words, the reply (`text`, or the model's), and the quiet behind it."""
+        if text is None:
+            text, _ = await self.ask(said, _REPLY)
+        conversation = self.memory.conversation
+        conversation.add(caller_turn(f"caller_{number}", said))
+        conversation.add(spoken_reply(f"reply_{number}", speaks=True))
+        conversation.set_reply(f"reply_{number}", text, "completed")
+        self.upkeep.heed(quiet=True)
+        quiet = len(text.split()) / _WORDS_A_SECOND + _PAUSE
+        ended = asyncio.create_task(self.tasks.ended())
+        await asyncio.wait([ended], timeout=min(quiet, TURN))
+        self.upkeep.heed(quiet=False)
+        await ended
+        return text
+
+    async def ask(self, said: str, max_tokens: int) -> tuple[str, float]:
+        """The reply, and the seconds to its first token."""
+        settings = self.settings.response()
+        async with self.free:
+            await self.llm.prefill(self.memory.prompt(settings, said.rpartition(" ")[0]))
+            text, begun, first = "", clock(), 0.0
+            sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
+            async for part in self.llm.reply(self.memory.prompt(settings, said), sampling):
+                first = first or clock() - begun
+                text += part.text if isinstance(part, TextDelta) else ""
+        return text, first
+
+
+async def measure(path: Path, config: Config, said: list[str]) -> dict[str, Any]:
+    """`said`: the replies, as many as are given; the model writes the others."""
+    llm = config.llm
+    engine = LlamaCppEngine(path, slots=2, context=llm.context, threads=llm.threads)
+    call, marks, moves, replies = Call(engine, config), dict[str, Any](), 0, list[str]()
+    lines = [line.format(topic) for line, topic in product(_LINES, _TOPICS)]
+    lines[0] = _NAME + lines[0]
+    for number, line in enumerate(lines, 1):
+        window = call.memory.conversation.window
+        given = said[number - 1] if number <= len(said) else None
+        replies.append(await call.turn(number, line, given))
+        moves += window != call.memory.conversation.window
+        if mark := MARKS.get(number):
+            delays = [(await call.ask(probe, 1))[1] for probe in _PROBES]
+            tokens = await _prompt_tokens(call)
+            marks[mark] = {"first_token": median(delays), "all": delays, "prompt_tokens": tokens}
+            print(
+                path.stem, mark, f"{1000 * median(delays):.0f} ms", f"{tokens} tokens", flush=True
+            )
+    remembered = [(await call.ask(q, 30))[0] for q in ("What is my name?", "What is my job?")]
+    await call.upkeep.close()
+    await call.llm.close()
+    await engine.aclose()
+    summary = call.memory.conversation.window.summary
+    found = {"marks": marks, "moves": moves, "summary": summary, "remembered": remembered}
+    return {**found, "said": replies}
+
+
+async def _prompt_tokens(call: Call) -> int:
+    prompt = call.memory.prompt(call.settings.response(), _PROBES[-1])
+    sampling = Sampling(temperature=0.0, max_tokens=1)
+    parts = [part async for part in call.llm.reply(prompt, sampling)]
+    return sum(part.input_tokens for part in parts if isinstance(part, Finished))
+
+
+def main(
+    models: list[Path],
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    said: Annotated[Path | None, typer.Option(help="a call kept by --json")] = None,
+    window: int = Config().llm.window,
+    threads: int = 2,
+) -> None:
+    """Print the delays, and how often the window moved."""
+    found = {}
+    kept = next(iter(json.loads(said.read_text()).values()))["said"] if said else []
+    for path in models:
+        config = load_config(None, {}, {"llm.window": window, "llm.threads": threads})
+        found[path.stem] = figures = asyncio.run(measure(path, config, kept))
+        first = figures["marks"]["2 min"]["first_token"]
+        ratios = {m: round(f["first_token"] / first, 2) for m, f in figures["marks"].items()}
+        print(
+            path.stem,
+            ratios,
+            {k: figures[k] for k in ("moves", "summary", "remembered")},
+            flush=True,
+        )
+    if json_file:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
