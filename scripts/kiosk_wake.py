@@ -25,7 +25,6 @@ from assistant.clients.soundcard import BLOCK, Block
 from assistant.clients.wakeword import WakeWord
 from assistant.models import Catalogue, locate
 from speech.interfaces import Pcm
-from speech.tts.piper import PiperSynthesizer
 
 _LEVELS_DB = (0, -10, -20)
 """Of the wake word, under the recordings' own level."""
@@ -74,6 +73,8 @@ def woken(ear: Ear, word: str) -> Iterator[tuple[str, int, bool, bool]]:
 
 def other_speech() -> Iterator[Pcm]:
     """Recorded lines at each speed, then Piper without end."""
+    from speech.tts.piper import PiperSynthesizer
+
     lines = [line.audio() for line in (*questions(), *demo().values())]
     for path in sorted((Catalogue.load().root / "callers").glob("*.npz")):
         with np.load(path) as kept:

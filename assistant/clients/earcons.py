@@ -48,4 +48,5 @@ def _string(pitch: float, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
     numbers = np.arange(1, int(_HIGHEST / pitch))[:, None]
     pitches = pitch * numbers * (1 + _STIFFNESS * numbers**2)
     partials: NDArray[np.float64] = np.sin(2 * np.pi * pitches * seconds) / numbers
-    return np.sum(partials, axis=0)
+    whole: NDArray[np.float64] = np.sum(partials, axis=0)
+    return whole
