@@ -32,13 +32,19 @@ class CallClock:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.behind = 0.0
-        """Seconds by which it is behind the loop's; grows only while it is stopped."""
+        self._behind = self._rung = 0.0
         self._stopped: float | None = None
         self._alarms: set[Alarm] = set()
 
+    @property
+    def behind(self) -> float:
+        """Seconds by which it is behind the loop's clock; they grow only while it is stopped."""
+        return self._behind if self._stopped is None else self._loop.time() - self._stopped
+
     def time(self) -> float:
-        return self._loop.time() - self.behind if self._stopped is None else self._stopped
+        if self._stopped is not None:
+            return self._stopped
+        return max(self._loop.time() - self._behind, self._rung)
 
     def call_at(self, when: float, callback: Callable[..., None], *args: Any) -> Alarm:
         alarm = Alarm(when, callback, args, self)
@@ -60,7 +66,7 @@ class CallClock:
     def go(self) -> None:
         if self._stopped is None:
             return
-        self.behind, self._stopped = self._loop.time() - self._stopped, None
+        self._behind, self._stopped = self.behind, None
         for alarm in self._alarms:
             self._arm(alarm)
 
@@ -71,8 +77,10 @@ class CallClock:
             alarm.handle.cancel()
 
     def _arm(self, alarm: Alarm) -> None:
-        alarm.handle = self._loop.call_at(alarm.when + self.behind, self._ring, alarm)
+        alarm.handle = self._loop.call_at(alarm.when + self._behind, self._ring, alarm)
 
     def _ring(self, alarm: Alarm) -> None:
         self._alarms.discard(alarm)
+        # Rounding must not make it earlier than the alarm was set for: it would be set again.
+        self._rung = max(self._rung, alarm.when)
         alarm.callback(*alarm.args)

@@ -114,6 +114,7 @@ class TurnSettings(Struct, frozen=True):
     barge_in_ms: Milliseconds = 600
     hold_ms: Milliseconds = 550
     idle_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 40_000
+    tool_wait_ms: Milliseconds = 1000
 
 
 class TelephonyConfig(Struct, frozen=True):

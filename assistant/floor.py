@@ -35,6 +35,8 @@ class Policy:
     """Silence on both sides after which the caller is asked whether they are there; 0: never."""
     idle_asks: int = 2
     """How often that is asked until the caller speaks again."""
+    tool_wait: float = 0.0
+    """Silence after which the caller is told that a tool has not answered yet; 0: never."""
     recognition_timeout: float = 20.0
     lost_speech: float = 3.5
     """Speech at least this long without a recognised word deserves an apology."""
@@ -131,6 +133,18 @@ class ReplyFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """A reply that speaks needs a tool of the client's."""
+
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswered:
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyRequested:
     """The client's response.create; `request` names it in the StartReply that answers it."""
 
@@ -168,6 +182,8 @@ Event = (
     | ReplyReady
     | ReplyDelivered
     | ReplyFinished
+    | ToolCalled
+    | ToolAnswered
     | ReplyRequested
     | CancelRequested
     | CommitRequested

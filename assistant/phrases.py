@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-PhraseName = Literal["not_understood", "engine_failed", "still_there"]
+PhraseName = Literal["not_understood", "engine_failed", "still_there", "one_moment"]
 
 _PHRASES: dict[PhraseName, dict[str, str]] = {
     "not_understood": {
@@ -18,6 +18,10 @@ _PHRASES: dict[PhraseName, dict[str, str]] = {
     "still_there": {
         "en": "Are you still there? Take your time.",
         "zh": "您还在吗？不着急，慢慢来。",
+    },
+    "one_moment": {
+        "en": "One moment, I'm looking that up.",
+        "zh": "请稍等，我查一下。",
     },
 }
 

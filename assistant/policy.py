@@ -28,7 +28,7 @@ def turn_policy(settings: TurnSettings, detection: TurnDetection | None) -> Poli
     """`server_vad` counts silence only, as its clients expect; `semantic_vad` weighs what is
     known of the pause, as patiently as its eagerness says. None: push-to-talk."""
     if detection is None:
-        return Policy(profile="", idle=0.0)
+        return Policy(profile="", idle=0.0, tool_wait=settings.tool_wait_ms / 1000)
     semantic = detection.type == "semantic_vad"
     profile = _PROFILES.get(detection.eagerness, settings.profile)
     idle = settings.idle_ms if detection.idle_timeout_ms is None else detection.idle_timeout_ms
@@ -38,6 +38,7 @@ def turn_policy(settings: TurnSettings, detection: TurnDetection | None) -> Poli
         barge_in=settings.barge_in_ms / 1000,
         hold=settings.hold_ms / 1000,
         idle=idle / 1000,
+        tool_wait=settings.tool_wait_ms / 1000,
         create_response=detection.create_response,
         interrupt_response=detection.interrupt_response,
     )

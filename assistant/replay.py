@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
@@ -65,8 +66,7 @@ class _Delta(msgspec.Struct):
 _DELTA = msgspec.json.Decoder(_Delta)
 
 
-def audio_bytes(events: Iterable[str], item_id: str) -> int:
-    """Bytes of that item's audio in these events."""
+def audio_in(events: Iterable[str], item_id: str) -> bytes:
+    """That item's audio in these events, as it is encoded there."""
     parts = (_DELTA.decode(text) for text in events if '"response.output_audio.delta"' in text)
-    own = [part.delta for part in parts if part.item_id == item_id]
-    return sum(len(delta) * 3 // 4 - delta.count("=") for delta in own)
+    return b"".join(base64.b64decode(part.delta) for part in parts if part.item_id == item_id)

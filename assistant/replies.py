@@ -28,6 +28,8 @@ class Reply:
     """The words that a speculative reply was started on."""
     ready: bool = False
     """It can be heard as soon as it is published."""
+    stopgap: bool = False
+    """It is only there until a tool answers."""
 
 
 class Replies:
@@ -37,6 +39,8 @@ class Replies:
         self.current: Reply | None = None
         self.requested: str | None = None
         self._count = 0
+        self._calls: dict[str, bool] = {}
+        """The tool calls without an answer, and whether the caller was told to wait for it."""
 
     @property
     def active(self) -> bool:
@@ -46,6 +50,11 @@ class Replies:
     @property
     def delivered(self) -> bool:
         return self.current is not None and self.current.phase is Phase.DELIVERED
+
+    @property
+    def stopgap(self) -> bool:
+        """Whether what is under way may end as soon as there is something to say."""
+        return self.active and self.current is not None and self.current.stopgap
 
     def age(self, now: float) -> float:
         """Seconds since the reply went live; 0 without one that the client knows of."""
@@ -65,6 +74,38 @@ class Replies:
         self.current = Reply(self._count, Phase.LIVE, now)
         request, self.requested = self.requested or "", None
         return floor.StartReply(self._count, request=request)
+
+    # --- tools ----------------------------------------------------------------------------
+
+    def call(self, call: str) -> None:
+        """The client was asked to run a tool."""
+        self._calls[call] = False
+
+    def answered(self, call: str) -> None:
+        self._calls.pop(call, None)
+
+    def calls_are_stale(self) -> None:
+        """The conversation has gone on: nobody waits for them any more."""
+        self._calls.clear()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a tool has yet to answer."""
+        return bool(self._calls)
+
+    @property
+    def wait_is_unexplained(self) -> bool:
+        return not all(self._calls.values())
+
+    def explain(self, now: float) -> floor.StartReply:
+        """A reply of the assistant's own, while tools take their time: once for each call."""
+        self._calls = dict.fromkeys(self._calls, True)
+        started = self.start(now)
+        if self.current is not None:
+            self.current = replace(self.current, stopgap=True)
+        return started
+
+    # --- from the first word to the last --------------------------------------------------
 
     def prepare(self, words: str) -> floor.StartReply:
         """One that nobody sees until it is published."""

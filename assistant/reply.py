@@ -50,6 +50,9 @@ class ReplyOwner(Protocol):
     def timing(self, reply: Reply) -> dict[str, Any] | None:
         """What response.done says under `conch`, where the client asked for it."""
 
+    def tool_called(self, reply: Reply, call: ToolCall) -> None:
+        """The client has been asked to run a tool for it."""
+
     def plays(self, pcm: Pcm, rate: int, when: float) -> None:
         """Samples go out now, of shape (n,) at `rate` Hz, to be heard at loop time `when`."""
 
@@ -179,11 +182,14 @@ class Reply:
         if self.playback:
             self.playback.unseen(self._clock.time())
 
-    def plays_again(self, size: int) -> None:
-        """The client begins to play the last `size` bytes of what it was sent."""
+    def plays_again(self, data: bytes) -> None:
+        """The client is sent the end of what it was sent again, and begins to play it."""
         if self.playback is None or self._mouth is None:
             return
-        self.playback.repeated(size // self._mouth.sample_width, self._clock.time())
+        pcm, now = self._mouth.decode(data), self._clock.time()
+        self.playback.repeated(len(pcm), now)
+        if len(pcm):
+            self._owner.plays(pcm, self.playback.rate, now)
         if self.done:
             self._await_the_last_sample()
         else:
@@ -352,6 +358,7 @@ class Reply:
             item_id = new_id("item")
             previous = self._owner.memory.tool_called(self, item_id, call)
             events += self._stream.function_call(item_id, call, previous)
+            self._owner.tool_called(self, call)
         error = None
         if self._error is not None:
             code = "engine_failed"

@@ -10,17 +10,12 @@ from assistant import floor
 from assistant.conversation import parse_item
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
-from speech.audio import alaw_decode, pcm16_from_bytes, to_float, ulaw_decode
+from speech.audio import DECODE, to_float
 from speech.interfaces import RATE, Pcm
 
 if TYPE_CHECKING:
     from assistant.session import Session
 
-_DECODE = {
-    "audio/pcm": pcm16_from_bytes,
-    "audio/pcmu": ulaw_decode,
-    "audio/pcma": alaw_decode,
-}
 _SHORTEST_COMMIT = RATE // 10
 _REFUSALS = {
     "response_cancel_not_active": "Cancellation failed: no active response found",
@@ -48,7 +43,7 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
         case wire.InputAudioBufferAppend():
             form = session.settings.input_format
             data = wire.audio_bytes(event, form.sample_width)
-            pcm: Pcm = _DECODE[form.name](data)
+            pcm: Pcm = DECODE[form.name](data)
             await session.hear(to_float(pcm), form.rate)
         case wire.InputAudioBufferCommit():
             _commit(session)
@@ -68,6 +63,8 @@ async def _handle(session: Session, event: wire.ClientEvent) -> None:  # noqa: C
                 ]
             )
             session.look(item, event.event_id)
+            if item.wire["type"] == "function_call_output":
+                session.turn(floor.ToolAnswered(item.wire["call_id"]))
             session.prefill("")
         case wire.ConversationItemRetrieve(item_id=item_id):
             item = session.memory.conversation.get(item_id, "item_retrieve_invalid_item_id")

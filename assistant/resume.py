@@ -54,7 +54,7 @@ class ResumedCall(Protocol):
     def dropped(self) -> None:
         """Nobody is there; comes before each resumed()."""
 
-    def resumed(self, missed: list[str]) -> float:
+    def resumed(self, missed: list[str]) -> int:
         """The client is back and is sent these events again; answers the milliseconds of audio
         taken in from it."""
 

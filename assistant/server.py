@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,6 +30,7 @@ from assistant.http_chat import chat_completions
 from assistant.http_common import ApiError
 from assistant.http_models import model, models
 from assistant.http_secrets import client_secrets
+from assistant.memory_back import give_memory_back
 from assistant.metrics import wall
 from assistant.outbox import Transport
 from assistant.resume import Registry, ResumableLine
@@ -243,12 +241,10 @@ async def realtime(websocket: WebSocket) -> None:
         session=session,
     )
     transport = WebSocketTransport(websocket)
-    settings = service.config.server
-    if EXTENSION not in extensions or not settings.resume_s:
-        await _hold(service, transport, start)
-        return
-    limit, grace = settings.send_buffer_bytes, settings.resume_s
-    await _hold(service, ResumableLine(transport, service.resumable, limit, grace), start)
+    limit, grace = service.config.server.send_buffer_bytes, service.config.server.resume_s
+    resumable = EXTENSION in extensions and grace > 0
+    line = ResumableLine(transport, service.resumable, limit, grace) if resumable else transport
+    await _hold(service, line, start)
 
 
 async def _resume(websocket: WebSocket) -> None:
@@ -319,7 +315,7 @@ async def _hold(service: Service, transport: Line, start: Callable[[Transport], 
         service.calls.discard(transport)
         _log.info("a call is over, %d under way", len(service.calls))
         if not service.calls:
-            await asyncio.to_thread(_give_memory_back)
+            await asyncio.to_thread(give_memory_back)
 
 
 async def _start(
@@ -344,14 +340,6 @@ async def _deny(websocket: WebSocket, error: ApiError) -> None:
     client = websocket.client.host if websocket.client else "somebody"
     _log.warning("a call from %s was refused: %s", client, error.message)
     await websocket.send_denial_response(error.response())
-
-
-def _give_memory_back() -> None:
-    """The C library keeps what calls have freed, some 60 MB after eight of them, unless told."""
-    gc.collect()
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # musl has no such thing
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 async def _refuse(transport: Transport, limit: int) -> None:

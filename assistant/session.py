@@ -1,9 +1,8 @@
 """One call, from a microphone frame to a spoken answer. Read it top to bottom.
 
 _receive      a client event comes in; requests.py says what each kind does
-hear          its audio becomes frames, voice activity and speech events      (steps 1, 2)
-_words        words that will not change reach client, manager and model         (step 3)
-turn          the turn manager says what follows, _carry_out does it         (steps 4, 6)
+hear          listening.py: its audio becomes speech events, and words      (steps 1 to 3)
+turn          driver.py: the turn manager says what follows, _carry_out does it (steps 4, 6)
 _start_reply  a reply is generated, spoken and paced to the client               (step 5)
 keep_heard    what was heard of it stays in the conversation                     (step 7)
 """
@@ -14,25 +13,25 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from assistant import floor, requests
+from assistant.arrival import Arrival
 from assistant.caller import CallerTurns, Committed
-from assistant.clock import Alarm, CallClock
+from assistant.clock import CallClock
 from assistant.config import Config
 from assistant.conversation import Item
-from assistant.hearing import Ear, Stretch, Words
-from assistant.interruption import echoed
+from assistant.driver import Driver
+from assistant.hearing import Stretch
+from assistant.listening import Listener
 from assistant.memory import Memory
+from assistant.mind import Mind
 from assistant.outbox import Outbox, Transport
 from assistant.phrases import phrase
 from assistant.pictures import look
 from assistant.policy import defaults, turn_policy
 from assistant.record import TurnLog
-from assistant.replay import audio_bytes
+from assistant.replay import audio_in
 from assistant.reply import Reply
 from assistant.resume import ResumableLine
 from assistant.tasks import Tasks
@@ -49,8 +48,9 @@ from llm.interfaces import (
     ReplyPart,
     Sampling,
     TextDelta,
+    ToolCall,
 )
-from speech.interfaces import RATE, Audio, Pcm, SpeechError
+from speech.interfaces import Pcm, SpeechError
 
 if TYPE_CHECKING:
     from assistant.engines import Engines
@@ -59,12 +59,6 @@ _log = logging.getLogger(__name__)
 
 EXTENSION = "conch.1"
 CAPABILITIES = {"version": 1, "extensions": [EXTENSION]}
-_JUST_SAID = 300
-"""Characters of a reply that may still echo."""
-_MISSING_AUDIO = 0.5
-"""Seconds without audio, while the caller speaks, that count as silence from then on."""
-_SETTLING = 0.5
-"""Seconds in which a client that is back sends the audio that it kept; only then time goes on."""
 
 
 class Session:
@@ -90,30 +84,22 @@ class Session:
         self.memory = Memory(config.llm.context * 3 // 4, sees=engines.sees)
         self.caller = CallerTurns(self.send, self.memory.conversation, self.settings)
         self.turns = TurnManager()
-        self.ear = Ear(engines, config.turns, self._words)
         self.reply: Reply | None = None
         self.asked: dict[str, ResponseSettings] = {}
         """What the response.create events ask for that wait for their turn."""
-        self._recognition = self._speech_end = 0.0
         self._transport, self._engines = transport, engines
         self._line = transport if isinstance(transport, ResumableLine) else None
         self._outbox = self._line or Outbox(transport, config.server.send_buffer_bytes)
-        self._loop = asyncio.get_running_loop()
         self.clock = CallClock()
+        self._arrival = Arrival(self.clock, patient=self._line is not None)
+        self._listener = Listener(self, engines, self._arrival)
+        self.ear, self.hear = self._listener.ear, self._listener.hear
         self._log = TurnLog(config.call.record_turns, name, self.turns.policy, self.clock.time())
-        self._llm = engines.llm.open()
-        self._llm_free = asyncio.Lock()
-        self._unread: str | None = None
-        """Words of the turn under way that the model is to read next."""
-        self._reading: asyncio.Task[None] | None = None
         self._tasks = Tasks(self.report)
+        self._mind = Mind(engines, self._tasks, self._so_far, self._rated)
         self._transcriptions: set[asyncio.Task[None]] = set()
-        self._alarm: Alarm | None = None
-        self._gap_check: Alarm | None = None
-        self._settled: asyncio.TimerHandle | None = None
-        self._last_audio = self._last_audio_at = 0.0
-        """When the call's clock, and the loop's, last saw audio come."""
-        self._input_ms = 0.0
+        driver = Driver(self.turns, self.clock, self._arrival, self._log, self._carry_out)
+        self.turn, self._driver = driver.tell, driver
 
     async def run(self) -> None:
         """Serve the call until the client hangs up, or has to be hung up on."""
@@ -135,17 +121,15 @@ class Session:
 
     async def _close(self, *tasks: asyncio.Task[None]) -> None:
         """Stop everything before waiting for any of it: what still runs could start more."""
-        for timer in (self._alarm, self._gap_check, self._settled):
-            if timer:
-                timer.cancel()
+        self._driver.stop()
+        self._listener.stop()
         self.ear.forget()
         self._tasks.cancel(*tasks)
         if self.reply:
             await self.reply.abandon()
         await self.ear.close()
         await self._tasks.ended(*tasks)
-        async with self._llm_free:
-            await self._llm.close()
+        await self._mind.close()
         self._log.close()
 
     def send(self, events: list[dict[str, Any]]) -> None:
@@ -156,19 +140,16 @@ class Session:
 
     def dropped(self) -> None:
         """Nothing is heard on either side: no time passes."""
-        self.clock.stop()
-        if self._settled:
-            self._settled.cancel()
+        self._arrival.dropped()
         if self.reply:
             self.reply.unseen()
 
-    def resumed(self, missed: list[str]) -> float:
+    def resumed(self, missed: list[str]) -> int:
         """The client is sent these events again; answers the milliseconds of audio taken in."""
         if self.reply:
-            self.reply.plays_again(audio_bytes(missed, self.reply.item_id))
-        self._last_audio = self.clock.time()
-        self._settled = self._loop.call_later(_SETTLING, self.clock.go)
-        return self._input_ms
+            self.reply.plays_again(audio_in(missed, self.reply.item_id))
+        self._arrival.resumed()
+        return self._arrival.milliseconds
 
     # --- a client event comes in ----------------------------------------------------------
 
@@ -193,110 +174,20 @@ class Session:
         self.turn(floor.Configured(turn_policy(self.config.turns, detection)))
         self.prefill("")
 
-    # --- audio to speech events -----------------------------------------------------------
-
-    async def hear(self, audio: Audio, rate: int) -> None:
-        """The caller's next audio, shape (n,) at `rate` Hz. Waits while recognition is behind."""
-        self._input_ms += 1000 * len(audio) / rate
-        await self.ear.room()
-        self.clock.go()
-        self._last_audio, self._last_audio_at = self.clock.time(), self._loop.time()
-        if self.settings.turn_detection is None and not self.caller.item_id:
-            self.ear.begin(at=self.ear.end)
-            self.caller.open()
-        self._listen(audio, rate)
-
-    def _listen(self, audio: Audio, rate: int) -> None:
-        detect = self.settings.turn_detection is not None
-        for event in self.ear.push(audio, rate, detect=detect):
-            if isinstance(event, floor.SpeechPaused):
-                self._speech_end = self.clock.time() - event.silence
-            self.turn(event)
-        if self.ear.speaking and self._gap_check is None:
-            self._silence_where_audio_is_missing()
-
-    def _silence_where_audio_is_missing(self) -> None:
-        """A client that stops sending in mid-speech has fallen silent: muted, or gone quiet."""
-        self._gap_check = None
-        if self.clock.time() - self._last_audio >= _MISSING_AUDIO:
-            self._listen(np.zeros(RATE // 10, np.float32), RATE)
-        if self.ear.speaking and self._gap_check is None:
-            self._gap_check = self.clock.call_at(
-                self.clock.time() + 0.1, self._silence_where_audio_is_missing
-            )
-
-    # --- words ----------------------------------------------------------------------------
-
-    def _words(self, words: Words) -> None:
-        """The words of the turn so far: those that will not change, and with those that may."""
-        stable, likely = words.stable, words.likely
-        turn = self.turns.turn
-        if turn is None or turn.announced:
-            self.caller.caption(stable)
-        said = floor.Heard(stable, likely, words.quiet, words.confidence)
-        self.turn(replace(said, echoed=self._echoed(likely), below=self.ear.below))
-
-    def _echoed(self, words: str) -> float:
-        """Part of the caller's words that the reply has just said itself."""
-        return echoed(words, self.reply.text[-_JUST_SAID:]) if self.reply else 0.0
-
-    async def _transcribe(self, pause: int) -> None:
-        began = self.clock.time()
-        try:
-            words = await self.ear.finish()
-        except SpeechError as error:
-            self.report(error)
-            self.turn(floor.RecognitionFailed(pause))
-            return
-        self._recognition = self.clock.time() - began
-        text = words.stable
-        self.turn(floor.Transcribed(pause, text, words.confidence, self._echoed(text)))
-
-    async def _score(self, pause: int) -> None:
-        try:
-            self.turn(floor.EndpointScored(pause, *await self.ear.ending()))
-        except SpeechError as error:
-            _log.error("this turn's end is judged by its silence alone: %s", error)
+    # --- the model reads along ------------------------------------------------------------
 
     def prefill(self, text: str) -> None:
         """Let the model read the conversation and the turn so far, while it has nothing to do."""
         if self.reply is None:
-            self._unread = text
-            if self._reading is None or self._reading.done():
-                self._reading = self._tasks.spawn(self._read_ahead())
+            self._mind.read(text)
 
-    async def _read_ahead(self) -> None:
-        while self._unread is not None:
-            async with self._llm_free:
-                text, self._unread = self._unread, None
-                prompt = self.memory.prompt(self.settings.response(), text)
-                try:
-                    async with self._engines.undisturbed():
-                        ends = await self._llm.prefill(prompt)
-                    if text and ends is not None:
-                        self.turn(floor.Rated(text, ends))
-                except LanguageModelError as error:
-                    _log.warning("nothing was read ahead: %s", error)
+    def _so_far(self, text: str) -> Prompt:
+        return self.memory.prompt(self.settings.response(), text)
+
+    def _rated(self, text: str, ends: float) -> None:
+        self.turn(floor.Rated(text, ends))
 
     # --- who has the floor ----------------------------------------------------------------
-
-    def turn(self, event: floor.Event) -> None:
-        """Tell the turn manager, and do what it says."""
-        now = self.clock.time()
-        self._obey(self._log.note(now, event, self.turns.receive(event, now)))
-
-    def _obey(self, commands: list[floor.Command]) -> None:
-        for command in commands:
-            self._carry_out(command)
-        if self._alarm:
-            self._alarm.cancel()
-        due = self.turns.timer()
-        self._alarm = None if due is None else self.clock.call_at(due, self._fire)
-
-    def _fire(self) -> None:
-        self._alarm = None
-        now = self.clock.time()
-        self._obey(self._log.note(now, None, self.turns.fire(now)))
 
     def _carry_out(self, command: floor.Command) -> None:  # noqa: C901, PLR0912  # a table
         match command:
@@ -306,9 +197,9 @@ class Session:
             case floor.AnnounceSpeech():
                 self.caller.started(self.ear.speech_from_ms)
             case floor.ScoreEndpoint(pause):
-                self._tasks.spawn(self._score(pause))
+                self._tasks.spawn(self._listener.score(pause))
             case floor.Transcribe(pause):
-                self._tasks.spawn(self._transcribe(pause))
+                self._tasks.spawn(self._listener.transcribe(pause))
             case floor.Prefill(text):
                 self.prefill(text)
             case floor.CommitTurn(_, text):
@@ -330,7 +221,7 @@ class Session:
                 self.reply = None
             case floor.CancelReply(_, reason):
                 self._current_reply.cancel(reason)
-                self.ear.silenced(self._since_audio(self.clock.time()))
+                self.ear.silenced(self._arrival.since(self.clock.time()))
                 self.memory.keep_heard(self._current_reply)
                 self.reply = None
             case floor.Refuse(code):
@@ -404,17 +295,15 @@ class Session:
         lead = self.config.call.lead_ms / 1000
         self.reply = Reply(number, stream, source, mouth, self, lead)
         self.reply.remembered = settings.in_conversation
-        self.reply.timing.recognition = self._recognition
-        self._unread = None
-        if self._reading:
-            self._reading.cancel()
+        self.reply.timing.recognition = self._listener.recognition
+        self._mind.attend()
         self.reply.start()
         if not speculative:
             self._publish()
 
     def _publish(self) -> None:
         reply = self._current_reply
-        reply.timing.speech_end = self._speech_end
+        reply.timing.speech_end = self._listener.speech_end
         reply.publish()
 
     async def _generate(
@@ -424,11 +313,10 @@ class Session:
         if self._transcriptions:
             await asyncio.wait(self._transcriptions)
         sampling = Sampling(settings.temperature, settings.max_tokens)
-        async with self._llm_free:
-            prompt = prompt or self.memory.prompt(settings)
-            async with aclosing(self._llm.reply(prompt, sampling)) as parts:
-                async for part in parts:
-                    yield part
+        answer = self._mind.answer(lambda: prompt or self.memory.prompt(settings), sampling)
+        async with aclosing(answer) as parts:
+            async for part in parts:
+                yield part
 
     @property
     def _current_reply(self) -> Reply:
@@ -439,12 +327,11 @@ class Session:
     # --- what a reply tells its session ---------------------------------------------------
 
     def plays(self, pcm: Pcm, rate: int, when: float) -> None:
-        self.ear.plays(pcm, rate, self._since_audio(when))
+        self.ear.plays(pcm, rate, self._arrival.since(when))
 
-    def _since_audio(self, when: float) -> float:
-        """Seconds of the caller's audio from the last that came to `when` by the call's clock: the
-        microphone is not stopped by a broken connection."""
-        return when + self.clock.behind - self._last_audio_at
+    def tool_called(self, reply: Reply, call: ToolCall) -> None:
+        if reply.playback and reply.remembered:
+            self.turn(floor.ToolCalled(call.id))
 
     def reply_ready(self, reply: Reply) -> None:
         self.turn(floor.ReplyReady(reply.number))

@@ -69,6 +69,8 @@ class TurnManager:
             return []
         self._deadline = None
         match self.state:
+            case State.IDLE if self._must_explain:
+                return self._explain_the_wait(now)
             case State.IDLE:
                 return self._ask_into_silence(now)
             case State.PAUSED if self._turn.text is None:
@@ -149,6 +151,13 @@ class TurnManager:
             case _, floor.ReplyFinished(number) if self.replies.is_current(number):
                 self.replies.current = None
                 return self._reply_over(now)
+
+            # A tool of the client's is at work.
+            case _, floor.ToolCalled(call):
+                self.replies.call(call)
+                return []
+            case _, floor.ToolAnswered(call):
+                return self._answered(call, now)
 
             # What the client asks for.
             case _, floor.ReplyRequested(request):
@@ -283,6 +292,7 @@ class TurnManager:
         commands = [*([] if keep else self.replies.drop()), *self._announce()]
         commands.append(floor.CommitTurn(turn.number, turn.text, self._habits.why_over(turn, now)))
         self.turn, self._idle_asks = None, 0
+        self.replies.calls_are_stale()
         wanted = self.policy.create_response and not thinks_aloud(turn.text)
         if self.replies.current is not None:
             commands += self.replies.publish(now)
@@ -319,6 +329,8 @@ class TurnManager:
     # --- silence --------------------------------------------------------------------------
 
     def _idle(self, now: float) -> list[floor.Command]:
+        if self._must_explain:
+            return self._enter(State.IDLE, now + self.policy.tool_wait)
         ask = self.policy.idle and self._idle_asks < self.policy.idle_asks
         return self._enter(State.IDLE, now + self.policy.idle if ask else None)
 
@@ -326,6 +338,29 @@ class TurnManager:
         self._idle_asks += 1
         started = self.replies.start(now)
         return [floor.Say(started.reply, "still_there"), *self._enter(State.REPLY)]
+
+    # --- a tool takes its time ------------------------------------------------------------
+
+    @property
+    def _must_explain(self) -> bool:
+        wanted = self.policy.tool_wait > 0 and self.policy.create_response
+        return wanted and self.replies.wait_is_unexplained
+
+    def _explain_the_wait(self, now: float) -> list[floor.Command]:
+        started = self.replies.explain(now)
+        return [floor.Say(started.reply, "one_moment"), *self._enter(State.REPLY)]
+
+    def _answered(self, call: str, now: float) -> list[floor.Command]:
+        self.replies.answered(call)
+        if not self.replies.awaited and self.replies.stopgap:
+            return self._end_stopgap(now)
+        return self._idle(now) if self.state is State.IDLE else []
+
+    def _end_stopgap(self, now: float) -> list[floor.Command]:
+        """There is something better to say than that it takes a moment."""
+        if not self.replies.stopgap:
+            return []
+        return [*self._stop("client_cancelled"), *self._reply_over(now)]
 
     # --- the reply ------------------------------------------------------------------------
 
@@ -391,10 +426,13 @@ class TurnManager:
     # --- the client's requests ------------------------------------------------------------
 
     def _request(self, request: str, now: float) -> list[floor.Command]:
+        ended = self._end_stopgap(now)
         if self.replies.active or self.replies.requested is not None:
             return [floor.Refuse("conversation_already_has_active_response")]
+        self.replies.calls_are_stale()
         self.replies.requested = request
-        return self._answer_request(now) if self.state is State.IDLE else self.replies.drop()
+        answer = self._answer_request(now) if self.state is State.IDLE else self.replies.drop()
+        return [*ended, *answer]
 
     def _cancel(self, now: float) -> list[floor.Command]:
         if not self.replies.active:

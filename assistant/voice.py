@@ -8,7 +8,7 @@ import numpy as np
 import soxr
 
 from assistant.wire.settings import ResponseSettings
-from speech.audio import alaw_encode, ulaw_encode
+from speech.audio import DECODE, alaw_encode, ulaw_encode
 from speech.interfaces import Mark, Pcm, Speech
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ class Mouth:
     def __init__(self, engines: Engines, settings: ResponseSettings) -> None:
         self._engines, self._settings = engines, settings
         self.rate = settings.output.rate
-        self.sample_width = settings.output.sample_width
-        """Bytes, as encode() makes them."""
 
     async def say(self, clause: str) -> Speech:
         """The clause as speech at self.rate; empty where nothing in it can be said.
@@ -38,6 +36,10 @@ class Mouth:
                 return alaw_encode(pcm)
             case _:
                 return pcm.astype("<i2", copy=False).tobytes()
+
+    def decode(self, data: bytes) -> Pcm:
+        """What encode() made, as samples again."""
+        return DECODE[self._settings.output.name](data)
 
     def _synthesize(self, clause: str) -> Speech:
         synthesizer = self._engines.synthesizer

@@ -92,6 +92,14 @@ def alaw_encode(pcm: Pcm) -> bytes:
     return _ALAW_ENCODE[pcm.view(np.uint16)].tobytes()
 
 
+DECODE = {
+    "audio/pcm": pcm16_from_bytes,
+    "audio/pcmu": ulaw_decode,
+    "audio/pcma": alaw_decode,
+}
+"""By the Realtime API's names of the formats."""
+
+
 class Resampler:
     """One mono stream from `in_rate` to `out_rate` Hz, without a seam between pushes.
 

@@ -201,3 +201,25 @@ def test_a_held_voice_comes_back_without_a_click() -> None:
     assert (np.diff(pcm[:rising].astype(int)) >= 0).all()
     assert (pcm[rising:] == 10_000).all()
     assert (playback.due(1.3) == 10_000).all()
+
+
+def test_nothing_after_the_latest_report_was_heard_once_the_client_is_gone() -> None:
+    playback = Playback(1000, lead=0.2, chunk=0.05)
+    playback.add(np.ones(1000, np.int16))
+    playback.due(0.0)
+    playback.unseen(0.1)
+    assert playback.heard(0.1) == 100, "of a client that reports nothing, the clock is believed"
+    playback.acked(60, 0.1)
+    playback.due(0.2)
+    assert playback.heard(0.2) == 160
+    playback.unseen(0.2)
+    assert playback.heard(0.2) == 60
+
+
+def test_what_is_sent_again_is_heard_from_now_on() -> None:
+    playback = Playback(1000, lead=0.2, chunk=0.05)
+    playback.add(np.ones(1000, np.int16))
+    sent = len(playback.due(0.0))
+    playback.repeated(150, 5.0)
+    assert playback.heard(5.0) == sent - 150
+    assert playback.heard(5.1) == sent - 50

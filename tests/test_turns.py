@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -303,6 +304,65 @@ def test_a_silent_caller_is_asked_and_then_left_alone() -> None:
     assert play(manager, (169.0, t.ReplyFinished(3)), (999.0, None)) == []
 
 
+# --- tools that take their time -----------------------------------------------------------
+
+SLOW = t.Policy(tool_wait=1.0, idle=30)
+MOMENT = t.Say(2, "one_moment")
+UP = t.CancelReply(2, "client_cancelled")
+
+
+def calling(policy: t.Policy = SLOW, *calls: str) -> TurnManager:
+    """A manager whose first reply is over at 3.0 and was nothing but these calls of tools."""
+    manager = replying(policy)
+    called = [(2.9, t.ToolCalled(call)) for call in calls or ("a",)]
+    play(manager, *called, (3.0, t.ReplyDelivered(1)), (3.0, t.ReplyFinished(1)))
+    return manager
+
+
+def test_the_caller_is_told_once_that_a_tool_takes_its_time() -> None:
+    manager = calling()
+    assert play(manager, (3.9, None)) == []
+    assert play(manager, (4.0, None)) == [MOMENT]
+    over = [(5.0, t.ReplyDelivered(2)), (5.5, t.ReplyFinished(2))]
+    assert play(manager, *over, (30.0, None)) == []
+    answered = play(manager, (31.0, t.ToolAnswered("a")), (31.0, t.ReplyRequested("r")))
+    assert answered == [t.StartReply(3, request="r")]
+
+
+def test_a_tool_that_is_quick_needs_no_word() -> None:
+    manager = calling()
+    assert play(manager, (3.5, t.ToolAnswered("a")), (20.0, None)) == []
+
+
+def test_the_sentence_ends_when_the_last_tool_answers() -> None:
+    manager = calling(SLOW, "a", "b")
+    assert play(manager, (4.0, None), (4.2, t.ToolAnswered("a"))) == [MOMENT]
+    assert play(manager, (4.5, t.ToolAnswered("b"))) == [UP]
+    assert play(manager, (4.5, t.ReplyRequested("r"))) == [t.StartReply(3, request="r")]
+
+
+def test_a_response_create_is_not_refused_because_of_the_sentence() -> None:
+    manager = calling()
+    asked = play(manager, (4.0, None), (4.5, t.ReplyRequested("r")))
+    assert asked == [MOMENT, UP, t.StartReply(3, request="r")]
+
+
+def test_a_caller_who_speaks_need_not_be_told() -> None:
+    manager = calling()
+    commands = play(manager, (3.5, t.SpeechStarted(0.1)), (3.9, t.SpeechPaused(0.2, 0.5)))
+    commands += play(manager, (3.9, t.Transcribed(2, "Never mind the weather.")), (20.0, None))
+    assert plain(commands)[-1] == t.PublishReply(2)
+    assert play(manager, (21.0, t.ReplyFinished(2)), (25.0, None)) == []
+
+
+@pytest.mark.parametrize("change", [{"tool_wait": 0}, {"create_response": False}])
+def test_nothing_is_said_where_nothing_may_be(change: dict[str, Any]) -> None:
+    manager = TurnManager(replace(SLOW, **change))
+    play(manager, (0.0, t.ReplyRequested("r")), (1.0, t.ToolCalled("a")))
+    play(manager, (2.0, t.ReplyDelivered(1)), (2.0, t.ReplyFinished(1)))
+    assert play(manager, (20.0, None)) == []
+
+
 # --- speech over a reply ------------------------------------------------------------------
 
 
@@ -481,7 +541,7 @@ NUMBERS = st.sampled_from([0, 0, 0, 0, -1, 1])
 KINDS = (
     "speech speech speech pause pause pause score score words words words failed heard delivered "
     "finished finished finished finished ready ready request cancel commit clear policy "
-    "answered answered answered answered"
+    "answered answered answered answered calls tool"
 ).split()
 
 
@@ -589,6 +649,10 @@ class World:
             case "finished" if self.live == reply + offset:
                 self.live = None
                 return t.ReplyFinished(reply + offset)
+            case "calls" if self.live is not None:
+                return t.ToolCalled(str(offset))
+            case "tool":
+                return t.ToolAnswered(str(offset))
             case "request":
                 self.requests += 1
                 self.asked.append(str(self.requests))
@@ -606,6 +670,7 @@ class World:
                         create_response=fraction > 0.2,
                         profile="normal" if offset >= 0 else "",
                         idle=5 * flag,
+                        tool_wait=offset + 1,
                     )
                 )
         return None

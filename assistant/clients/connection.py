@@ -23,13 +23,16 @@ _log = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 
-_KEPT = 2_000_000
-"""Characters of the latest events kept, to be sent again: 30 s of audio at 24 kHz."""
+_KEPT = 2_500_000
+"""Characters of the latest events kept, to be sent again: over 30 s of audio at 24 kHz."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
 """Seconds between two attempts to come back; each wait is twice the one before."""
 _PING = 5.0
 """Seconds between two pings, and for which a pong may take: a connection that died silently is
 noticed well within the time that the server waits."""
+
+_FAREWELL = 1.0
+"""Seconds that the server has to say goodbye; one that is out of reach cannot."""
 
 
 class ConnectionLost(Exception):
@@ -86,11 +89,11 @@ class Connection:
                 continue
             self._last = event.get("seq", self._last)
             if event["type"] == "session.created":
-                self._resume = event["session"].get("conch", {}).get("resume")
+                self._resume = event.get("session", {}).get("conch", {}).get("resume")
             return event
 
     async def close(self) -> None:
-        """Hang up."""
+        """Hang up; nobody may be receiving any more."""
         if self._again:
             self._again.cancel()
         await self._ws.close()
@@ -107,6 +110,7 @@ class Connection:
             max_queue=None,
             ping_interval=_PING,
             ping_timeout=_PING,
+            close_timeout=_FAREWELL,
         )
 
     async def _come_back(self, resume: Event) -> None:

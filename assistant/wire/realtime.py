@@ -212,7 +212,7 @@ def session_created(session: Event) -> Event:
     return {"type": "session.created", "session": session}
 
 
-def session_resumed(resume: Event, input_audio_ms: float, input_events: int) -> Event:
+def session_resumed(resume: Event, input_audio_ms: int, input_events: int) -> Event:
     """Extension: the first event of a connection by which a call goes on."""
     return {
         "type": "conch.session.resumed",

@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import (
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketDisconnected,
+    WebSocketState,
+)
 
 _CLOSING = 5.0
 """Seconds that a client which reads nothing may delay its close frame."""
@@ -41,7 +46,7 @@ class WebSocketTransport:
     async def send(self, text: str) -> None:
         """Waits while the socket pushes back; what a closed socket gets is lost."""
         if not self._closed:
-            with suppress(WebSocketDisconnect):
+            with suppress(WebSocketDisconnect, WebSocketDisconnected):
                 await self._websocket.send_text(text)
 
     async def close(self, code: int, reason: str) -> None:

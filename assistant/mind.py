@@ -1,0 +1,76 @@
+"""One call's slot of the language model: what it reads while there is nothing to answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from assistant.tasks import Tasks
+from llm.interfaces import LanguageModelError, Prompt, ReplyPart, Sampling
+
+if TYPE_CHECKING:
+    from assistant.engines import Engines
+
+_log = logging.getLogger(__name__)
+
+
+class Mind:
+    """Does one thing at a time: reads ahead, or answers."""
+
+    def __init__(
+        self,
+        engines: Engines,
+        tasks: Tasks,
+        prompt: Callable[[str], Prompt],
+        rated: Callable[[str, float], None],
+    ) -> None:
+        """`prompt`: the conversation, with the words of a turn under way; `rated` is told how
+        likely a sentence ends after them. Raises NoFreeSlot."""
+        self._engines, self._tasks = engines, tasks
+        self._prompt, self._rated = prompt, rated
+        self._llm = engines.llm.open()
+        self._free = asyncio.Lock()
+        self._unread: str | None = None
+        """Words of the turn under way that are to be read next."""
+        self._reading: asyncio.Task[None] | None = None
+
+    def read(self, text: str) -> None:
+        """Read the conversation and the turn so far, when there is time."""
+        self._unread = text
+        if self._reading is None or self._reading.done():
+            self._reading = self._tasks.spawn(self._read_ahead())
+
+    def attend(self) -> None:
+        """Something is to be answered: stop reading."""
+        self._unread = None
+        if self._reading:
+            self._reading.cancel()
+
+    async def answer(
+        self, prompt: Callable[[], Prompt], sampling: Sampling
+    ) -> AsyncGenerator[ReplyPart, None]:
+        """The answer to what `prompt` gives when it is time for it. Raises LanguageModelError."""
+        async with self._free, aclosing(self._llm.reply(prompt(), sampling)) as parts:
+            async for part in parts:
+                yield part
+
+    async def close(self) -> None:
+        """Give the slot back."""
+        async with self._free:
+            await self._llm.close()
+
+    async def _read_ahead(self) -> None:
+        while self._unread is not None:
+            async with self._free:
+                text, self._unread = self._unread, None
+                prompt = self._prompt(text)
+                try:
+                    async with self._engines.undisturbed():
+                        ends = await self._llm.prefill(prompt)
+                    if text and ends is not None:
+                        self._rated(text, ends)
+                except LanguageModelError as error:
+                    _log.warning("nothing was read ahead: %s", error)
