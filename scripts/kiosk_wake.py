@@ -112,7 +112,9 @@ def main() -> None:
     for pcm in other_speech():
         if heard >= args.minutes * 60 * RATE:
             break
-        heard, pieces, false = heard + len(pcm), pieces + 1, false + ear.wakes(pcm)
+        if wakes := ear.wakes(pcm):
+            print(f"woke in piece {pieces}, {heard / RATE:.0f} s from the beginning")
+        heard, pieces, false = heard + len(pcm), pieces + 1, false + wakes
     print(f"other speech: {heard / RATE / 60:.1f} minutes in {pieces} pieces, {false} wakes")
 
 
