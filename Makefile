@@ -3,7 +3,7 @@
 PYTHON ?= python3
 CALLS ?= 1
 PURE := turns segmenter live endpoint_features audio clauses heard playback wire settings response \
-  conversation interruption endpointing wording prosody level echo
+  conversation interruption endpointing wording prosody level echo captions kiosk_states
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 

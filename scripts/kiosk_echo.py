@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -64,14 +65,14 @@ async def _interrupt(place: Room, relay: Relay, lights: Path, times: int) -> Non
         print(f"spoken over: {status}, heard as {relay.all(_UNDERSTOOD)[-1]['transcript']!r}")
 
 
-async def measure(replies: int, interruptions: int, echo_db: float) -> None:
+async def measure(url: str | None, replies: int, interruptions: int, echo_db: float) -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         lights = folder / "lights"
         lights.touch()
         async with (
-            server(Console(quiet=True)) as url,
-            relayed(url) as relay,
+            nullcontext(url) if url else server(Console(quiet=True)) as address,
+            relayed(address) as relay,
             room(folder, echo_db) as place,
             place.client(
                 folder / "printed", "kiosk", "--server", relay.url,
@@ -87,13 +88,14 @@ async def measure(replies: int, interruptions: int, echo_db: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", help="ws://.../v1/realtime of a running server")
     parser.add_argument("--replies", type=int, default=10)
     parser.add_argument("--interruptions", type=int, default=5)
     parser.add_argument("--echo-db", type=float, default=-10.0, help="of the loudspeaker")
     args = parser.parse_args()
     if lacking := missing():
         parser.error(lacking)
-    asyncio.run(measure(args.replies, args.interruptions, args.echo_db))
+    asyncio.run(measure(args.url, args.replies, args.interruptions, args.echo_db))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from assistant.clients.soundcard import BLOCK, Block
 from assistant.clients.wakeword import WakeWord
 from assistant.models import Catalogue, locate
 from speech.interfaces import Pcm
-from speech.tts.piper import PiperSynthesizer
 
 _LEVELS_DB = (0, -10, -20)
 """Of the wake word, under the recordings' own level."""
@@ -74,6 +73,8 @@ def woken(ear: Ear, word: str) -> Iterator[tuple[str, int, bool, bool]]:
 
 def other_speech() -> Iterator[Pcm]:
     """Recorded lines at each speed, then Piper without end."""
+    from speech.tts.piper import PiperSynthesizer
+
     lines = [line.audio() for line in (*questions(), *demo().values())]
     for path in sorted((Catalogue.load().root / "callers").glob("*.npz")):
         with np.load(path) as kept:
@@ -111,7 +112,9 @@ def main() -> None:
     for pcm in other_speech():
         if heard >= args.minutes * 60 * RATE:
             break
-        heard, pieces, false = heard + len(pcm), pieces + 1, false + ear.wakes(pcm)
+        if wakes := ear.wakes(pcm):
+            print(f"woke in piece {pieces}, {heard / RATE:.0f} s from the beginning")
+        heard, pieces, false = heard + len(pcm), pieces + 1, false + wakes
     print(f"other speech: {heard / RATE / 60:.1f} minutes in {pieces} pieces, {false} wakes")
 
 

@@ -15,17 +15,15 @@ import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from assistant.clients.caller import questions, wake_words
+from assistant.clients.caller import demo, questions, wake_words
 from assistant.clients.earcons import earcon
 from assistant.clients.host import StatusCommand, Supervisor, watch_button
 from assistant.clients.kiosk import Attendant, Settings
 from assistant.clients.kiosk_states import Act, Patience, State
 from assistant.clients.line import RATE, CallError
 from assistant.clients.soundcard import BLOCK, Block, Sound
+from kiosk_wake import Ear
 from speech.interfaces import Pcm
-
-for package in ("pyopen_wakeword", "pywebrtc_audio"):
-    pytest.importorskip(package, reason=f"{package} is not installed (the extra kiosk)")
 
 FASTER = 10
 """Blocks come that much faster than from a real sound card."""
@@ -211,6 +209,14 @@ async def test_nothing_leaves_it_before_its_word_and_the_word_opens_the_line() -
         room.say(np.concatenate([np.zeros(RATE, np.int16), wake_words()[0].audio()]))
         await until(lambda: server.samples > 0)
         assert server.calls == 1
+
+
+def test_it_wakes_on_its_word_in_four_voices_and_on_nothing_else_that_is_said() -> None:
+    ear = Ear("hey jarvis")
+    assert len({line.voice for line in wake_words()}) == 4
+    assert [line.voice for line in wake_words() if ear.wakes(line.audio()) != 1] == []
+    others = [*questions()[1::2], *demo().values()]
+    assert [line.path.name for line in others if ear.wakes(line.audio())] == []
 
 
 # --- the machine it runs on -------------------------------------------------------------------

@@ -12,7 +12,7 @@ from speech.audio import Resampler, to_float, to_pcm16
 from speech.interfaces import RATE as MODEL_RATE
 from speech.interfaces import Audio, Pcm
 
-THRESHOLD = 0.5
+THRESHOLD = 0.7
 """The model's probability from which the word was said (docs/kiosk.md has the measurements)."""
 _CHUNK = MODEL_RATE * 80 // 1000
 """Samples that the models want at once."""
