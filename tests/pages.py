@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from assistant.clients.wav import RATE
 from assistant.config import Config, ServerConfig
 from llm.interfaces import Finished, Prompt, ReplyPart, TextDelta
+from tests.fakes import GAP, WORD
 from tests.loopback import Loopback, NamedEngines, serving
 from tests.proxy import Proxy, proxied
 
@@ -92,6 +94,17 @@ async def downloaded(page: Any, name: str) -> bytes:
 
 
 async def words_played(page: Any, engines: NamedEngines) -> str:
-    """What the loudspeaker played, word by word, from the recording that the page offers."""
+    """What the loudspeaker played, word by word, from the recording that the page offers.
+
+    Where nothing came for a while, there the recording is silent to the bit: that is taken out,
+    so that a word which was broken off there and went on later is read as one."""
     sound, rate = soundfile.read(io.BytesIO(await downloaded(page, "wav")), dtype="float32")
-    return engines.code.text(np.ascontiguousarray(sound[:, 1]), rate)
+    assert rate == RATE
+    step = RATE // 1000
+    spoken = sound[: len(sound) - len(sound) % step, 1].reshape(-1, step)
+    spoken = spoken[np.abs(spoken).max(axis=1) > 0].reshape(-1)
+    words = engines.code.text(np.ascontiguousarray(spoken), RATE)
+    # Nothing came twice either: the words and the gaps after them, a gap more for each clause.
+    seconds = len(spoken) / RATE - len(words.split()) * (WORD + GAP)
+    assert 0 < seconds < 0.5, f"{seconds} s too many for {words!r}"
+    return words
