@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import IO, Literal
 
@@ -62,36 +61,17 @@ class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """`org/repo:file` with these very bytes, where there is one."""
 
 
-class Making(Struct, frozen=True, forbid_unknown_fields=True):
-    """A mixture of experts, made on this machine from a dense model (llm/moe/build.py)."""
-
-    dense: str
-    """Another model of the catalogue."""
-    recipe: str
-    """A file beside llm/moe/build.py."""
-    sha256: str
-    """Of the recipe: what it makes differs in its last bits between processors."""
-    size: int
-
-
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
     description: str
     licence: str
-    files: tuple[FileEntry, ...] = ()
-    made: Making | None = None
-    """Instead of files."""
+    files: tuple[FileEntry, ...]
     path: str = ""
     """What `locate` returns, relative to the model's directory; empty for the directory."""
 
     @property
     def size(self) -> int:
         """Bytes when assembled."""
-        return self.made.size if self.made else sum(file.size for file in self.files)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Of each file, in bytes."""
-        return {self.path: self.made.size} if self.made else {f.name: f.size for f in self.files}
+        return sum(file.size for file in self.files)
 
 
 class _Book(Struct, frozen=True, forbid_unknown_fields=True):
@@ -138,26 +118,10 @@ class Catalogue:
         home, model = self.root / self.canonical(name), self[name]
         try:
             stamped = (home / _STAMP).read_bytes()
-            sizes = {file: (home / file).stat().st_size for file in model.sizes}
+            sizes = [(home / file.name).stat().st_size for file in model.files]
         except OSError:
             return False
-        return stamped == self._stamp(model) and sizes == model.sizes
-
-    def _stamp(self, model: Model) -> bytes:
-        if model.made is None:
-            return msgspec.json.encode(
-                {file.name: [file.size, file.sha256] for file in model.files}
-            )
-        return msgspec.json.encode(model.made) + self._stamp(self[model.made.dense])
-
-    def with_sources(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The models' own names, each behind the one that it is made from."""
-        wanted: dict[str, None] = {}
-        for name in map(self.canonical, names):
-            if made := self[name].made:
-                wanted[self.canonical(made.dense)] = None
-            wanted[name] = None
-        return tuple(wanted)
+        return stamped == _stamp(model) and sizes == [file.size for file in model.files]
 
     def locate(self, name: str) -> Path:
         """The assembled file or directory. Raises `ModelMissing`."""
@@ -191,13 +155,9 @@ class Catalogue:
         Raises `ModelError` at the end, in one line. Safe beside another process doing the same.
         """
         errors = []
-        for name in self.with_sources(names):
+        for name in dict.fromkeys(self.canonical(name) for name in names):
             try:
-                if made := self[name].made:
-                    self._fetch(name, partial(self._make, name, made, progress))
-                else:
-                    fetcher = _Fetcher(name, self[name], source, download, progress)
-                    self._fetch(name, fetcher.assemble)
+                self._fetch(name, _Fetcher(name, self[name], source, download, progress))
             except ModelError as error:
                 errors.append(f"{name}: {error}")
             except OSError as error:
@@ -205,40 +165,19 @@ class Catalogue:
         if errors:
             raise ModelError("; ".join(errors))
 
-    def _fetch(self, name: str, assemble: Callable[[Path], None]) -> None:
-        """`assemble` leaves the model's files in the subdirectory `new` of what it is given."""
+    def _fetch(self, name: str, fetcher: _Fetcher) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        home, unfinished = self.root / name, self.root / f".{name}.partial"
+        home, partial = self.root / name, self.root / f".{name}.partial"
         with FileLock(self.root / f".{name}.lock"):
             if self.present(name):
                 return
-            shutil.rmtree(unfinished, ignore_errors=True)  # a killed process's
+            shutil.rmtree(partial, ignore_errors=True)  # a killed process's
             try:
-                assemble(unfinished)
-                (unfinished / "new" / _STAMP).write_bytes(self._stamp(self[name]))
+                fetcher.assemble(partial)
                 shutil.rmtree(home, ignore_errors=True)
-                (unfinished / "new").replace(home)
+                (partial / "new").replace(home)
             finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
-
-    def _make(self, name: str, made: Making, progress: Progress, into: Path) -> None:
-        from llm.moe.build import build  # slow to import, and needed once
-        from llm.moe.recipe import FOLDER, RecipeError, read
-
-        (into / "new").mkdir(parents=True)
-        recipe = FOLDER / made.recipe
-        with recipe.open("rb") as stream:
-            _verify(recipe.name, recipe.stat().st_size, made.sha256, stream)
-        try:
-            build(
-                self.locate(made.dense),
-                read(recipe),
-                into / "new" / self[name].path,
-                name=name,
-                progress=lambda done, of: progress(name, done * made.size // of, made.size),
-            )
-        except RecipeError as error:
-            raise ModelError(str(error)) from error
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 class _Fetcher:
@@ -252,7 +191,7 @@ class _Fetcher:
         self.written = self.shown = 0
 
     def assemble(self, into: Path) -> None:
-        """Leave the verified files in `into`/new."""
+        """Leave the verified files and their stamp in `into`/new."""
         new, self.downloads = into / "new", into / "downloads"
         new.mkdir(parents=True)
         sources = [list(_sources(file, self.source)) for file in self.model.files]
@@ -267,6 +206,7 @@ class _Fetcher:
                 self._file(file, pieces, new / file.name)
         finally:
             pool.shutdown(cancel_futures=True)
+        (new / _STAMP).write_bytes(_stamp(self.model))
         self._show(self.model.size)
 
     def _download(self, package: str, into: Path) -> Path:
@@ -285,7 +225,7 @@ class _Fetcher:
                     with member(self._archive(package), name) as piece:
                         self._copy(piece, stream)
                     self._release(package)
-            _verify(file.name, file.size, file.sha256, stream)
+            _verify(file, stream)
 
     def _archive(self, package: str) -> Path:
         future: Future[Path] = self.archives[package]
@@ -323,14 +263,18 @@ def _sources(file: FileEntry, source: Source) -> Iterator[tuple[str, str]]:
             yield file.package.format(n=n), file.member.format(n=n)
 
 
-def _verify(name: str, expected: int, sha256: str, stream: IO[bytes]) -> None:
+def _verify(file: FileEntry, stream: IO[bytes]) -> None:
     size = stream.seek(0, os.SEEK_END)
-    if size != expected:
-        raise ModelError(f"{name}: expected {expected} bytes, got {size}")
+    if size != file.size:
+        raise ModelError(f"{file.name}: expected {file.size} bytes, got {size}")
     stream.seek(0)
     digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
-    if digest != sha256:
-        raise ModelError(f"{name}: expected sha256 {sha256}, got {digest}")
+    if digest != file.sha256:
+        raise ModelError(f"{file.name}: expected sha256 {file.sha256}, got {digest}")
+
+
+def _stamp(model: Model) -> bytes:
+    return msgspec.json.encode({file.name: [file.size, file.sha256] for file in model.files})
 
 
 def _bytes_under(directory: Path) -> int:

@@ -1,11 +1,11 @@
-"""Make the recipe of the default model: what turns the dense one into a mixture of experts.
+"""Make a recipe: what turns the packaged dense model into a mixture of experts.
 
 Stages, each of which leaves files in --work and is not done again (replies and distilling go on
 where they were stopped): replies of the dense model to drawn conversations; the dense model
 unpacked for PyTorch; the cut; distilling; the recipe. The whole takes hours on two cores; with a
-recipe, `conch models fetch` makes the model in minutes.
+recipe, `conch models build-moe` makes the model in minutes.
 
-    .venv/bin/python scripts/make_moe.py --work out/moe -o llm/moe/conch-moe.npz
+    .venv/bin/python scripts/make_moe.py --work out/moe -o out/moe/moe.npz
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from llm.interfaces import Message, Prompt, Tool
 from llm.llamacpp import LlamaCppEngine
 from llm.moe.carve import carve, recipe
 from llm.moe.distil import Lesson, Teaching, batches, lesson, score
+from llm.moe.export import unpacked
 from llm.moe.judging import load as load_questions
 from llm.moe.prompts import Conversation, draw
 from llm.moe.recipe import Recipe, Shape, read, save
@@ -124,13 +125,8 @@ def unpack(home: Path) -> None:
     if (home / "config.json").exists():
         return
     packed = locate(DENSE)
-    options = {"gguf_file": packed.name, "dtype": torch.bfloat16}
-    model = AutoModelForCausalLM.from_pretrained(packed.parent, **options)
-    del model.config.quantization_config
-    plain = AutoModelForCausalLM.from_config(model.config, dtype=torch.bfloat16)
-    plain.load_state_dict(model.state_dict())
     AutoTokenizer.from_pretrained(packed.parent, gguf_file=packed.name).save_pretrained(home)
-    plain.save_pretrained(home)
+    unpacked(packed).save_pretrained(home)
 
 
 def dense(work: Path) -> Any:

@@ -12,7 +12,9 @@ import torch
 from gguf.constants import GGMLQuantizationType as Kind
 from gguf.quants import dequantize
 from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
 
+from assistant.cli import app
 from llm.gguf import load, params
 from llm.moe.build import build
 from llm.moe.export import export
@@ -147,3 +149,18 @@ def test_columns_that_weigh_more_are_kept_better() -> None:
         return float(((dequantize(blocks, Kind.Q4_K) - weight)[:, ::8] ** 2).mean())
 
     assert error(quantise(weight, Kind.Q4_K, importance)) < 0.8 * error(quantise(weight, Kind.Q4_K))
+
+
+def test_the_command_builds_and_says_in_one_line_what_is_wrong(dense: Any, tmp_path: Path) -> None:
+    tiny.write_gguf(dense, tmp_path / "dense.gguf")
+    save(recipe(), tmp_path / "recipe.npz")
+    out = tmp_path / "moe.gguf"
+    command = ["models", "build-moe", "-o", str(out), "--dense", str(tmp_path / "dense.gguf")]
+    # Rows of 64 do not fill blocks of K-quants: this far the small model comes.
+    refused = CliRunner().invoke(app, [*command, str(tmp_path / "recipe.npz")], prog_name="conch")
+    assert refused.exit_code == 1
+    assert "whole Q4_K blocks" in refused.stderr
+    (tmp_path / "text.npz").write_text("hello")
+    refused = CliRunner().invoke(app, [*command, str(tmp_path / "text.npz")], prog_name="conch")
+    assert refused.exit_code == 1
+    assert "text.npz is no recipe" in refused.stderr

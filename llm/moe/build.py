@@ -16,10 +16,10 @@ import numpy as np
 from gguf import GGUFReader, GGUFWriter
 from gguf.constants import GGMLQuantizationType as Kind
 from gguf.constants import GGUFValueType
-from gguf.quants import dequantize, quant_shape_to_byte_shape
+from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-from llm.moe.quantise import quantise
+from llm.moe.quantise import quantise, stored
 from llm.moe.recipe import SHARED_GATE, SPREAD, LayerRecipe, Recipe, RecipeError
 
 Progress = Callable[[int, int], None]
@@ -193,7 +193,10 @@ def _shape(tensor: Any) -> tuple[int, ...]:
 
 
 def _stored(part: _Part) -> tuple[int, ...]:
-    return quant_shape_to_byte_shape(part.shape, part.kind)
+    try:
+        return stored(part.shape, part.kind)
+    except ValueError as error:
+        raise RecipeError(f"{part.name}: {error}") from error
 
 
 def _bytes(part: _Part) -> int:

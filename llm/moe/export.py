@@ -23,7 +23,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
+)
 
 from llm.moe.recipe import SHARED_GATE, SPREAD, LayerRecipe, Recipe, Shape
 
@@ -56,6 +62,25 @@ def export(dense: Any, recipe: Recipe, directory: Path) -> Qwen2MoeForCausalLM:
                 part.weight.copy_(_corrected(made, name, part.weight))
     model.save_pretrained(directory)
     return model
+
+
+def checkpoint_of(packed: Path, recipe: Recipe, directory: Path) -> None:
+    """The same from a dense model's GGUF file, with its tokenizer. Raises ValueError, OSError."""
+    dense = unpacked(packed)
+    AutoTokenizer.from_pretrained(packed.parent, gguf_file=packed.name).save_pretrained(directory)
+    export(dense, recipe, directory)
+
+
+def unpacked(packed: Path) -> Any:
+    """A GGUF file's weights in bfloat16, as a model of transformers (which needs `accelerate`)."""
+    options = {"gguf_file": packed.name, "dtype": torch.bfloat16}
+    model: Any = AutoModelForCausalLM.from_pretrained(packed.parent, **options)
+    # What says that it was packed keeps transformers from saving it.
+    del model.config.quantization_config
+    plain: Any = Qwen2ForCausalLM(model.config).eval()
+    plain.to(torch.bfloat16)
+    plain.load_state_dict(model.state_dict())
+    return plain
 
 
 def moe_config(dense: Any, experts: int, neurons: int, shared: int, top_k: int) -> Qwen2MoeConfig:

@@ -29,6 +29,15 @@ def _ggml() -> Any:
     return quantise
 
 
+def stored(shape: tuple[int, ...], kind: Kind) -> tuple[int, ...]:
+    """The shape in bytes of numbers of that shape. Raises ValueError where the last one does not
+    fill whole blocks."""
+    try:
+        return quant_shape_to_byte_shape(shape, kind)
+    except ValueError as error:
+        raise ValueError(f"expected rows of whole {kind.name} blocks: {error}") from error
+
+
 def quantise(
     weight: NDArray[np.float32], kind: Kind, importance: NDArray[np.float32] | None = None
 ) -> NDArray[np.uint8]:
@@ -36,11 +45,7 @@ def quantise(
     much an error in each column weighs (the mean square of what it is multiplied with). Raises
     ValueError where the columns do not fill whole blocks."""
     weight = np.ascontiguousarray(weight, np.float32)
-    try:
-        shape = quant_shape_to_byte_shape(weight.shape, kind)
-    except ValueError as error:
-        raise ValueError(f"expected rows of whole {kind.name} blocks: {error}") from error
-    blocks = np.empty(shape, np.uint8)
+    blocks = np.empty(stored(weight.shape, kind), np.uint8)
     weights = None if importance is None else np.ascontiguousarray(importance, np.float32)
     columns = weight.shape[-1]
     _ggml()(

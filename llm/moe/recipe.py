@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-FOLDER = Path(__file__).parent
-"""Where the recipes that the project ships are."""
-
 SPREAD = 1e-3
 """Between the largest and the smallest logit of a written router, on average over tokens."""
 SHARED_GATE = 1e-6
