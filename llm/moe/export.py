@@ -77,8 +77,8 @@ def unpacked(packed: Path) -> Any:
     model: Any = AutoModelForCausalLM.from_pretrained(packed.parent, **options)
     # What says that it was packed keeps transformers from saving it.
     del model.config.quantization_config
-    plain: Any = Qwen2ForCausalLM(model.config).eval()
-    plain.to(torch.bfloat16)
+    plain: Any = Qwen2ForCausalLM(model.config)
+    plain.to(torch.bfloat16).eval()
     plain.load_state_dict(model.state_dict())
     return plain
 
