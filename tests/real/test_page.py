@@ -31,10 +31,10 @@ temperature = 0.0
 [tts]
 engine = "piper"
 """
-FRANCE, STORY, STOP, BREAD = 3.0, 25.0, 50.0, 75.0
-"""Seconds of the microphone's recording at which the caller says something; each answer is
-under way long before the next one, on a slow machine too."""
-END = 105.0
+FRANCE, STORY, STOP, BREAD = 3.0, 14.0, 22.5, 40.0
+"""Seconds of the microphone's recording at which the caller says something. The story is asked for
+until 17.5, so that it is being told at STOP: some four seconds of it, less on a slow machine."""
+END = 75.0
 WORDS = jiwer.Compose([jiwer.RemovePunctuation(), jiwer.ToLowerCase(), jiwer.Strip()])
 
 
