@@ -135,7 +135,7 @@ def test_a_cut_anywhere_loses_and_doubles_no_word(seed: int) -> None:
                 [line] = server.service.calls
             await server.empty()
             assert isinstance(line, ResumableLine)
-            assert line._taken_in == caller._connection._count, "each event of ours once"
+            assert line._taken_in == caller.line._connection._count, "each event of ours once"
             assert engines.llm.free == 4
 
     run(whole())

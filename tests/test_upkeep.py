@@ -78,11 +78,11 @@ def test_speech_breaks_it_off_and_is_answered_as_soon_as_ever() -> None:
             await talk(client, range(5), pause=0.5)
             client.engines.llm.reading = 3.0
             await client.quiet(0.7)
-            before = client.session._loop.time()
+            before = client.session.clock.time()
             await client.say("turn number5 and quite some more words")
             client.engines.llm.reading = 0.05
             await client.until(AUDIO, 1 + len(client.all(AUDIO)))
-            delays.append(client.session._loop.time() - before)
+            delays.append(client.session.clock.time() - before)
             await client.until("response.done", 6)
 
         config = Config(llm=LlmConfig(window=window, context=8192))
