@@ -367,7 +367,9 @@ async def test_the_page_loads_nothing_from_elsewhere(api: Api) -> None:
     assert "<title>Conch</title>" in page.text
     for path in ("/", "/page.js"):
         headers = (await api.http.get(path)).headers
-        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
+        assert headers["content-security-policy"].startswith(
+            "default-src 'none'; script-src 'self';"
+        )
         assert headers["x-content-type-options"] == "nosniff"
     assert (await api.http.get("/nope.js")).status_code == 404
     assert (await api.http.get("/..%2fserver.py")).status_code == 404
