@@ -11,10 +11,12 @@ recipe, `conch models build-moe` makes the model in minutes.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, count, islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -40,7 +42,7 @@ DENSE = "qwen2.5-coder-1.5b"
 SHAPE = Shape(shared=4864, experts=16, top_k=2)
 BLOCK_RANK, ATTENTION_RANK = 12, 8
 HELD_OUT = 20
-"""Conversations that nothing is learned from."""
+"""Conversations that nothing is learned from, and by which is not cut either."""
 CALIBRATION = 5000
 """Tokens by which is cut."""
 REPLY = 70
@@ -67,18 +69,20 @@ def main() -> None:
     unpack(args.work / "dense")
     spoken = list(conversations(args.work))
     if not (args.work / "cut.npz").exists():
-        cuts = carve(dense(args.work), calibration(spoken), SHAPE, seed=args.seed)
+        cuts = carve(dense(args.work), calibration(spoken[HELD_OUT:]), SHAPE, seed=args.seed)
         save(recipe(cuts, SHAPE.top_k), args.work / "cut.npz")
     # What stands before the caller's first words is said to every caller alike.
     lessons = [lesson(*one, instructions=one[0].index(one[0][0], 1)) for one in spoken]
     save(distil(args.work, lessons, args.steps, args.seed), args.output)
 
 
-def write_replies(path: Path, count: int, seed: int) -> None:
+def write_replies(path: Path, number: int, seed: int) -> None:
     """One line a conversation: its text as the dense model reads it, and where its replies are."""
     done = len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
     asked = [text for kind in load_questions().questions.values() for q in kind for text in q.ask]
-    waiting = list(draw(count, seed, without=asked))[done:]
+    waiting = list(draw(number, seed, without=asked))[done:]
+    if not waiting:
+        return
     engine = LlamaCppEngine(locate(DENSE), slots=SLOTS, context=1536)
     free: SimpleQueue[int] = SimpleQueue()
     for slot in range(SLOTS):
@@ -96,6 +100,7 @@ def write_replies(path: Path, count: int, seed: int) -> None:
         for made in track(pool.map(converse, waiting), "replies", total=len(waiting)):
             file.write(json.dumps(made, ensure_ascii=False) + "\n")
             file.flush()
+    asyncio.run(engine.aclose())
 
 
 def answered(
@@ -153,9 +158,10 @@ def conversations(work: Path) -> Iterator[tuple[list[int], list[bool]]]:
 
 def calibration(spoken: list[tuple[list[int], list[bool]]]) -> Iterator[tuple[Tensor, Tensor]]:
     read = 0
-    for tokens, replies in track(spoken, "reading"):
-        if read < CALIBRATION:
-            yield torch.tensor(tokens), torch.tensor(replies)
+    for tokens, replies in spoken:
+        if read >= CALIBRATION:
+            return
+        yield torch.tensor(tokens), torch.tensor(replies)
         read += len(tokens)
 
 
@@ -168,12 +174,11 @@ def distil(work: Path, lessons: list[Lesson], steps: int, seed: int) -> Recipe:
         teaching.restore(torch.load(saved, weights_only=True))
     print("held out, before:", score(teacher, model, held))
     rng = random.Random(seed)
-    while teaching.step < steps:
-        for tokens, weights in batches(taught, BATCH, rng):
-            if teaching.step < steps:
-                print(teaching.step, teaching.teach(tokens, weights), flush=True)
-            if teaching.step % CHECKPOINT == 0:
-                torch.save(teaching.state(), saved)
+    endless = chain.from_iterable(batches(taught, BATCH, rng) for _ in count())
+    for tokens, weights in islice(endless, steps - teaching.step):
+        print(teaching.step, teaching.teach(tokens, weights), flush=True)
+        if teaching.step % CHECKPOINT == 0:
+            torch.save(teaching.state(), saved)
     print("held out, after:", score(teacher, model, held))
     return learned(model)
 

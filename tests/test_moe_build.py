@@ -141,16 +141,6 @@ def test_ggmls_quantiser_keeps_four_bits_worth() -> None:
         quantise(weight[..., :100], Kind.Q4_K)
 
 
-def test_columns_that_weigh_more_are_kept_better() -> None:
-    weight = np.random.default_rng(0).normal(size=(64, 256)).astype(np.float32)
-    importance = np.where(np.arange(256) % 8 == 0, 100.0, 1.0).astype(np.float32)
-
-    def error(blocks: Any) -> float:
-        return float(((dequantize(blocks, Kind.Q4_K) - weight)[:, ::8] ** 2).mean())
-
-    assert error(quantise(weight, Kind.Q4_K, importance)) < 0.8 * error(quantise(weight, Kind.Q4_K))
-
-
 def test_the_command_builds_and_says_in_one_line_what_is_wrong(dense: Any, tmp_path: Path) -> None:
     tiny.write_gguf(dense, tmp_path / "dense.gguf")
     save(recipe(), tmp_path / "recipe.npz")

@@ -31,12 +31,7 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
-from llm.moe.recipe import SHARED_GATE, SPREAD, LayerRecipe, Recipe, Shape
-
-_ATTENTION = {
-    "attn_q": "q_proj", "attn_k": "k_proj", "attn_v": "v_proj", "attn_output": "o_proj",
-}  # fmt: skip
-"""A recipe's names for a layer's matrices, and transformers'."""
+from llm.moe.recipe import ATTENTION, SHARED_GATE, SPREAD, LayerRecipe, Recipe, Shape
 
 _SAME = (
     "vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act "
@@ -57,7 +52,7 @@ def export(dense: Any, recipe: Recipe, directory: Path) -> Qwen2MoeForCausalLM:
     model = assemble(dense, config, [_cut_block(layer.mlp, made, shape) for layer, made in layers])
     with torch.no_grad():
         for layer, made in zip(model.model.layers, recipe.layers, strict=True):
-            for name, own in _ATTENTION.items():
+            for name, own in ATTENTION.items():
                 part = getattr(layer.self_attn, own)
                 part.weight.copy_(_corrected(made, name, part.weight))
     model.save_pretrained(directory)

@@ -38,18 +38,13 @@ def stored(shape: tuple[int, ...], kind: Kind) -> tuple[int, ...]:
         raise ValueError(f"expected rows of whole {kind.name} blocks: {error}") from error
 
 
-def quantise(
-    weight: NDArray[np.float32], kind: Kind, importance: NDArray[np.float32] | None = None
-) -> NDArray[np.uint8]:
-    """`weight`, [..., columns], as ggml's blocks, [..., bytes]. `importance`, [columns], says how
-    much an error in each column weighs (the mean square of what it is multiplied with). Raises
-    ValueError where the columns do not fill whole blocks."""
+def quantise(weight: NDArray[np.float32], kind: Kind) -> NDArray[np.uint8]:
+    """`weight`, [..., columns], as ggml's blocks, [..., bytes]. Raises ValueError where the columns
+    do not fill whole blocks."""
     weight = np.ascontiguousarray(weight, np.float32)
     blocks = np.empty(stored(weight.shape, kind), np.uint8)
-    weights = None if importance is None else np.ascontiguousarray(importance, np.float32)
     columns = weight.shape[-1]
     _ggml()(
-        int(kind), weight.ctypes.data, blocks.ctypes.data, 0, weight.size // columns, columns,
-        None if weights is None else weights.ctypes.data,
-    )  # fmt: skip
+        int(kind), weight.ctypes.data, blocks.ctypes.data, 0, weight.size // columns, columns, None
+    )
     return blocks

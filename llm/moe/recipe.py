@@ -21,9 +21,11 @@ SPREAD = 1e-3
 """Between the largest and the smallest logit of a written router, on average over tokens."""
 SHARED_GATE = 1e-6
 """Each weight of the shared expert's gate: why, see `export`."""
-MATRICES = (
-    "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down",
-)  # fmt: skip
+ATTENTION = {
+    "attn_q": "q_proj", "attn_k": "k_proj", "attn_v": "v_proj", "attn_output": "o_proj",
+}  # fmt: skip
+"""llama.cpp's names for the attention's matrices, and transformers'."""
+MATRICES = (*ATTENTION, "ffn_gate", "ffn_up", "ffn_down")
 """llama.cpp's names of a layer's matrices that may be corrected."""
 
 

@@ -15,11 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
-from llm.moe.recipe import LayerRecipe, Recipe, Shape
-
-_ATTENTION = {
-    "attn_q": "q_proj", "attn_k": "k_proj", "attn_v": "v_proj", "attn_output": "o_proj",
-}  # fmt: skip
+from llm.moe.recipe import ATTENTION, LayerRecipe, Recipe, Shape
 
 
 class Correction(nn.Module):
@@ -124,7 +120,7 @@ def student(dense: Any, recipe: Recipe, *, block_rank: int, attention_rank: int)
         parameter.requires_grad_(False)
     for layer, made in zip(dense.model.layers, recipe.layers, strict=True):
         layer.mlp = CutBlock(layer.mlp, made, recipe.shape, block_rank)
-        for own in _ATTENTION.values():
+        for own in ATTENTION.values():
             setattr(layer.self_attn, own, Adapted(getattr(layer.self_attn, own), attention_rank))
     return dense
 
@@ -134,7 +130,7 @@ def learned(model: Any) -> Recipe:
     layers = []
     for layer in model.model.layers:
         corrections = layer.mlp.learned()
-        for name, own in _ATTENTION.items():
+        for name, own in ATTENTION.items():
             corrections[name] = getattr(layer.self_attn, own).correction.parts()
         router = layer.mlp.router.detach().numpy()
         layers.append(LayerRecipe(layer.mlp.order, router, corrections))
