@@ -61,17 +61,37 @@ class FileEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """`org/repo:file` with these very bytes, where there is one."""
 
 
+class Built(Struct, frozen=True, forbid_unknown_fields=True):
+    """A mixture of experts, made here of another model of the catalogue (llm/moe/build.py)."""
+
+    dense: str
+    recipe: str
+    """A file beside llm/moe/build.py."""
+    sha256: str
+    """The recipe's: what is made of it differs in a last bit here and there between processors."""
+    size: int
+    """Bytes of what is made."""
+
+
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
     description: str
     licence: str
-    files: tuple[FileEntry, ...]
+    files: tuple[FileEntry, ...] = ()
     path: str = ""
     """What `locate` returns, relative to the model's directory; empty for the directory."""
+    built: Built | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file when assembled."""
+        if self.built:
+            return {self.path: self.built.size}
+        return {file.name: file.size for file in self.files}
 
     @property
     def size(self) -> int:
         """Bytes when assembled."""
-        return sum(file.size for file in self.files)
+        return sum(self.sizes.values())
 
 
 class _Book(Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,10 +138,10 @@ class Catalogue:
         home, model = self.root / self.canonical(name), self[name]
         try:
             stamped = (home / _STAMP).read_bytes()
-            sizes = [(home / file.name).stat().st_size for file in model.files]
+            sizes = {name: (home / name).stat().st_size for name in model.sizes}
         except OSError:
             return False
-        return stamped == _stamp(model) and sizes == [file.size for file in model.files]
+        return stamped == _stamp(model) and sizes == model.sizes
 
     def locate(self, name: str) -> Path:
         """The assembled file or directory. Raises `ModelMissing`."""
@@ -157,13 +177,19 @@ class Catalogue:
         errors = []
         for name in dict.fromkeys(self.canonical(name) for name in names):
             try:
-                self._fetch(name, _Fetcher(name, self[name], source, download, progress))
+                for part in self._parts(name):
+                    self._fetch(part, _Fetcher(part, self[part], source, download, progress))
             except ModelError as error:
                 errors.append(f"{name}: {error}")
             except OSError as error:
                 errors.append(f"{name}: cannot write it under {self.root}: {error.strerror}")
         if errors:
             raise ModelError("; ".join(errors))
+
+    def _parts(self, name: str) -> tuple[str, ...]:
+        """The model, after the one that it is made of."""
+        built = self[name].built
+        return (self.canonical(built.dense), name) if built else (name,)
 
     def _fetch(self, name: str, fetcher: _Fetcher) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -173,7 +199,10 @@ class Catalogue:
                 return
             shutil.rmtree(partial, ignore_errors=True)  # a killed process's
             try:
-                fetcher.assemble(partial)
+                if built := self[name].built:
+                    fetcher.build(partial, built, self.locate(built.dense))
+                else:
+                    fetcher.assemble(partial)
                 shutil.rmtree(home, ignore_errors=True)
                 (partial / "new").replace(home)
             finally:
@@ -206,6 +235,26 @@ class _Fetcher:
                 self._file(file, pieces, new / file.name)
         finally:
             pool.shutdown(cancel_futures=True)
+        (new / _STAMP).write_bytes(_stamp(self.model))
+        self._show(self.model.size)
+
+    def build(self, into: Path, built: Built, dense: Path) -> None:
+        """The same for a model that is made of another."""
+        from llm.moe.build import build
+        from llm.moe.recipe import RECIPES, RecipeError, read
+
+        new, recipe = into / "new", RECIPES / built.recipe
+        new.mkdir(parents=True)
+        digest = hashlib.sha256(recipe.read_bytes()).hexdigest()
+        if digest != built.sha256:
+            raise ModelError(f"{built.recipe}: expected sha256 {built.sha256}, got {digest}")
+        try:
+            build(
+                dense, read(recipe), new / self.model.path, name=self.name,
+                progress=lambda done, _: self._show(done),
+            )  # fmt: skip
+        except RecipeError as error:
+            raise ModelError(str(error)) from error
         (new / _STAMP).write_bytes(_stamp(self.model))
         self._show(self.model.size)
 
@@ -274,6 +323,8 @@ def _verify(file: FileEntry, stream: IO[bytes]) -> None:
 
 
 def _stamp(model: Model) -> bytes:
+    if model.built:
+        return msgspec.json.encode(model.built)
     return msgspec.json.encode({file.name: [file.size, file.sha256] for file in model.files})
 
 

@@ -66,8 +66,9 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     write_replies(args.work / "replies.jsonl", args.conversations, args.seed)
-    unpack(args.work / "dense")
-    spoken = list(conversations(args.work))
+    unpack(args.work / "dense", DENSE)
+    tokenizer = AutoTokenizer.from_pretrained(args.work / "dense")
+    spoken = list(conversations(tokenizer, args.work / "replies.jsonl"))
     if not (args.work / "cut.npz").exists():
         cuts = carve(dense(args.work), calibration(spoken[HELD_OUT:]), SHAPE, seed=args.seed)
         save(recipe(cuts, SHAPE.top_k), args.work / "cut.npz")
@@ -125,11 +126,11 @@ def answered(
     return {"text": text, "replies": replies}
 
 
-def unpack(home: Path) -> None:
-    """The GGUF file as a directory that transformers loads in no time."""
+def unpack(home: Path, name: str) -> None:
+    """A GGUF file of the catalogue as a directory that transformers loads in no time."""
     if (home / "config.json").exists():
         return
-    packed = locate(DENSE)
+    packed = locate(name)
     AutoTokenizer.from_pretrained(packed.parent, gguf_file=packed.name).save_pretrained(home)
     unpacked(packed).save_pretrained(home)
 
@@ -139,11 +140,10 @@ def dense(work: Path) -> Any:
     return model.requires_grad_(False)
 
 
-def conversations(work: Path) -> Iterator[tuple[list[int], list[bool]]]:
+def conversations(tokenizer: Any, replies: Path) -> Iterator[tuple[list[int], list[bool]]]:
     """Tokens, and which of them a reply holds: its end too, where it came to one."""
-    tokenizer = AutoTokenizer.from_pretrained(work / "dense")
     [end] = tokenizer.encode(_END, add_special_tokens=False)
-    for line in (work / "replies.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in replies.read_text(encoding="utf-8").splitlines():
         made, at = json.loads(line), 0
         tokens: list[int] = []
         spoken: list[bool] = []

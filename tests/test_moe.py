@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM, Qwen2MoeForCausalLM
 from llm.moe.carve import Carved, carve, level, recipe
 from llm.moe.evaluate import agreement, mean_kl, perplexity
 from llm.moe.export import export
-from llm.moe.grow import grow
 from llm.moe.partition import Cut, balanced_clusters, cut
 from llm.moe.profile import strengths, watch, worth
 from llm.moe.recipe import Shape
@@ -223,17 +222,6 @@ def test_carving_says_how_well_it_went(dense: Any) -> None:
         assert 0 < layer.recall < 1
         assert 0.05 < layer.lost < 0.9
         assert (whole.recall, whole.lost) == (1, 0)
-
-
-def test_a_grown_model_says_what_the_dense_one_does_and_can_learn_more(dense: Any) -> None:
-    model: Any = grow(dense, experts=4, neurons=16, top_k=2)
-    wanted = logits(dense)
-    torch.testing.assert_close(logits(model), wanted, rtol=1e-4, atol=1e-4)
-    model(TOKENS, labels=TOKENS).loss.backward()
-    moved = model.model.layers[0].mlp.experts.down_proj.grad
-    assert (moved.flatten(1).norm(dim=1) > 0).all()
-    with pytest.raises(ValueError, match="at most 96 neurons, got 97"):
-        grow(dense, experts=4, neurons=97, top_k=2)
 
 
 def test_measures_against_what_can_be_reckoned_by_hand() -> None:

@@ -20,12 +20,14 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from llm.moe.quantise import quantise, stored
-from llm.moe.recipe import SHARED_GATE, SPREAD, LayerRecipe, Recipe, RecipeError
+from llm.moe.recipe import BLOCK, SHARED_GATE, SPREAD, LayerRecipe, Recipe, RecipeError
 
 Progress = Callable[[int, int], None]
 """Called with bytes written so far and bytes in all."""
 
-_FFN = {"ffn_gate", "ffn_up", "ffn_down"}
+_WHOLE = {Kind.F32, Kind.F16}
+GROWN = Kind.Q8_0
+"""Of experts that were grown: their rows are short, and blocks of 32 fit them."""
 _FIELDS_OF_THE_FILE = ("GGUF.", "general.architecture", "general.name", "general.file_type")
 
 
@@ -44,12 +46,13 @@ def build(
     recipe: Recipe,
     target: Path,
     *,
-    kind: Kind = Kind.Q4_K,
+    kind: Kind | None = None,
     name: str = "",
     progress: Progress = lambda *_: None,
 ) -> None:
-    """Write `target`. Matrices of the recipe's layers and the output matrix become `kind`; all
-    else stays as it is. Raises RecipeError where the recipe is for another model."""
+    """Write `target`. Matrices of the recipe's layers and the output matrix become `kind`, without
+    one Q4_K where the blocks are cut, and what they are where they have grown; all else stays as
+    it is. Raises RecipeError where the recipe is for another model."""
     reader = GGUFReader(dense)
     _check(reader, recipe)
     parts = list(_parts(reader, recipe, kind))
@@ -102,17 +105,19 @@ def _describe(reader: GGUFReader, writer: GGUFWriter, recipe: Recipe, name: str)
     writer.add_name(name)
     writer.add_expert_count(shape.experts)
     writer.add_expert_used_count(shape.top_k)
-    writer.add_expert_feed_forward_length(shape.routed(len(recipe.layers[0].order)))
+    writer.add_expert_feed_forward_length(recipe.routed)
     writer.add_expert_shared_feed_forward_length(shape.shared)
 
 
-def _parts(reader: GGUFReader, recipe: Recipe, kind: Kind) -> Iterator[_Part]:
+def _parts(reader: GGUFReader, recipe: Recipe, wanted: Kind | None) -> Iterator[_Part]:
+    grown = recipe.layers[0].grown is not None
     for tensor in reader.tensors:
+        kind = wanted or (tensor.tensor_type if grown else Kind.Q4_K)
         _, _, part = tensor.name.partition("blk.")
         number, _, part = part.partition(".")
         matrix = part.removesuffix(".weight")
         layer = recipe.layers[int(number)] if number else None
-        if layer is not None and matrix in _FFN:
+        if layer is not None and matrix in BLOCK:
             yield from _experts(tensor, f"blk.{number}.", matrix, layer, recipe, kind)
         elif tensor.name == "output.weight" or (
             layer is not None and part.endswith(".weight") and matrix in layer.corrections
@@ -142,38 +147,43 @@ def _experts(
 ) -> Iterator[_Part]:
     """The shared and the routed part of one of the block's matrices."""
     shape, (rows, columns) = recipe.shape, _shape(tensor)
-    experts, inner = shape.experts, shape.routed(len(layer.order))
+    experts, inner = shape.experts, recipe.routed
     shared, routed = layer.order[: shape.shared], layer.order[shape.shared :]
 
     def corrected() -> NDArray[np.float32]:
         return layer.corrected(matrix, dequantize(tensor.data, tensor.tensor_type))
+
+    def own() -> NDArray[np.float32]:
+        """[experts, rows, columns] of the experts' matrices."""
+        if layer.grown is not None:
+            return layer.grown.matrix(matrix)
+        if matrix == "ffn_down":
+            return corrected()[:, routed].reshape(rows, experts, inner).swapaxes(0, 1) * experts
+        return corrected()[routed].reshape(experts, inner, columns)
 
     if matrix == "ffn_down":
         yield _Part(
             f"{prefix}ffn_down_shexp.weight", (rows, shape.shared), kind,
             lambda: _encode(corrected()[:, shared] * 2, kind),
         )  # fmt: skip
+    else:
         yield _Part(
-            f"{prefix}ffn_down_exps.weight", (experts, rows, inner), kind,
-            lambda: _encode(
-                corrected()[:, routed].reshape(rows, experts, inner).swapaxes(0, 1) * experts, kind
-            ),
+            f"{prefix}{matrix}_shexp.weight", (shape.shared, columns), kind,
+            lambda: _encode(corrected()[shared], kind),
         )  # fmt: skip
-        return
+    expert = (rows, inner) if matrix == "ffn_down" else (inner, columns)
+    routed_kind = GROWN if layer.grown is not None and kind not in _WHOLE else kind
     yield _Part(
-        f"{prefix}{matrix}_shexp.weight", (shape.shared, columns), kind,
-        lambda: _encode(corrected()[shared], kind),
-    )  # fmt: skip
-    yield _Part(
-        f"{prefix}{matrix}_exps.weight", (experts, inner, columns), kind,
-        lambda: _encode(corrected()[routed].reshape(experts, inner, columns), kind),
+        f"{prefix}{matrix}_exps.weight", (experts, *expert), routed_kind,
+        lambda: _encode(own(), routed_kind),
     )  # fmt: skip
     if matrix == "ffn_gate":
+        spread = np.float32(SPREAD if layer.grown is None else 1)
         yield _Part(
             f"{prefix}ffn_gate_inp.weight",
             layer.router.shape,
             Kind.F32,
-            lambda: layer.router * np.float32(SPREAD),
+            lambda: layer.router * spread,
         )
         yield _Part(
             f"{prefix}ffn_gate_inp_shexp.weight", (columns,), Kind.F32,
@@ -182,7 +192,7 @@ def _experts(
 
 
 def _encode(weight: NDArray[np.float32], kind: Kind) -> NDArray[Any]:
-    if kind in {Kind.F32, Kind.F16}:
+    if kind in _WHOLE:
         return np.ascontiguousarray(weight, np.float32 if kind == Kind.F32 else np.float16)
     return quantise(weight, kind)
 

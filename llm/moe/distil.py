@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-_LONGEST = 420
+_LONGEST = 900
 """Tokens of a conversation."""
 _CALLER = 0.25
 """The weight of a token that the caller says; the replies' weigh 1, the instructions' nothing."""

@@ -1,8 +1,9 @@
-"""Writing a cut dense Qwen2 model as a Qwen2-MoE checkpoint, an architecture that transformers and
-llama.cpp know.
+"""Writing a dense Qwen2 model that was cut, or has grown, as a Qwen2-MoE checkpoint, an
+architecture that transformers and llama.cpp know.
 
-With all experts active it computes what the dense model does. The class weighs what it adds up, and
-the weights are folded away:
+With all experts active a cut one computes what the dense model does. The class weighs what it adds
+up, and the weights are folded away; those of routed experts that were grown stay, because they were
+learned so:
 
 - A routed expert's output is weighted by its softmax probability among all E experts, which are
   not made to sum to one again (norm_topk_prob is False). The router's rows are made so short that
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import (
@@ -31,7 +33,7 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
-from llm.moe.recipe import ATTENTION, SHARED_GATE, SPREAD, LayerRecipe, Recipe, Shape
+from llm.moe.recipe import ATTENTION, BLOCK, SHARED_GATE, SPREAD, LayerRecipe, Recipe, Shape
 
 _SAME = (
     "vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act "
@@ -46,10 +48,9 @@ def export(dense: Any, recipe: Recipe, directory: Path) -> Qwen2MoeForCausalLM:
     shape = recipe.shape
     if shape.experts & (shape.experts - 1):
         raise ValueError(f"expected a power of two as the number of experts, got {shape.experts}")
-    routed = shape.routed(dense.config.intermediate_size)
-    config = moe_config(dense.config, shape.experts, routed, shape.shared, shape.top_k)
+    config = moe_config(dense.config, shape.experts, recipe.routed, shape.shared, shape.top_k)
     layers = list(zip(dense.model.layers, recipe.layers, strict=True))
-    model = assemble(dense, config, [_cut_block(layer.mlp, made, shape) for layer, made in layers])
+    model = assemble(dense, config, [_block(layer.mlp, made, shape) for layer, made in layers])
     with torch.no_grad():
         for layer, made in zip(model.model.layers, recipe.layers, strict=True):
             for name, own in ATTENTION.items():
@@ -118,18 +119,25 @@ def _corrected(made: LayerRecipe, name: str, weight: Tensor) -> Tensor:
     return torch.from_numpy(made.corrected(name, weight.detach().float().numpy()))
 
 
-def _cut_block(block: Any, made: LayerRecipe, shape: Shape) -> dict[str, Tensor]:
+def _block(block: Any, made: LayerRecipe, shape: Shape) -> dict[str, Tensor]:
     gate, up, down = (
-        _corrected(made, f"ffn_{name}", getattr(block, f"{name}_proj").weight)
-        for name in ("gate", "up", "down")
+        _corrected(made, name, getattr(block, own).weight) for name, own in BLOCK.items()
     )
     order = torch.from_numpy(made.order)
-    shared, routed = order[: shape.shared], order[shape.shared :].reshape(shape.experts, -1)
+    shared = order[: shape.shared]
+    # [experts, 2 x neurons, hidden] and [experts, hidden, neurons]
+    if made.grown is not None:
+        spread = 1.0
+        opening = torch.from_numpy(np.concatenate([made.grown.gate, made.grown.up], axis=1))
+        closing = torch.from_numpy(made.grown.matrix("ffn_down"))
+    else:
+        spread, routed = SPREAD, order[shape.shared :].reshape(shape.experts, -1)
+        opening = torch.cat([gate[routed], up[routed]], dim=1)
+        closing = down.T[routed].transpose(1, 2) * shape.experts
     return {
-        "gate.weight": torch.from_numpy(made.router) * SPREAD,
-        # [experts, 2 x neurons, hidden] and [experts, hidden, neurons]
-        "experts.gate_up_proj": torch.cat([gate[routed], up[routed]], dim=1),
-        "experts.down_proj": down.T[routed].transpose(1, 2) * shape.experts,
+        "gate.weight": torch.from_numpy(made.router) * spread,
+        "experts.gate_up_proj": opening,
+        "experts.down_proj": closing,
         "shared_expert.gate_proj.weight": gate[shared],
         "shared_expert.up_proj.weight": up[shared],
         "shared_expert.down_proj.weight": down[:, shared] * 2,

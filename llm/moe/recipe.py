@@ -2,7 +2,7 @@
 
 A recipe holds, for each layer, the order of the neurons (first the shared expert's, then those of
 each routed one), the router, and corrections of low rank (LoRA, https://arxiv.org/abs/2106.09685)
-for the dense model's matrices. Whoever has the dense model makes the whole checkpoint from it in
+for the dense model's matrices; where the model has grown (`grown`), its routed experts too. Whoever has the dense model makes the whole checkpoint from it in
 minutes; the file is some tens of megabytes.
 """
 
@@ -25,12 +25,20 @@ ATTENTION = {
     "attn_q": "q_proj", "attn_k": "k_proj", "attn_v": "v_proj", "attn_output": "o_proj",
 }  # fmt: skip
 """llama.cpp's names for the attention's matrices, and transformers'."""
-MATRICES = (*ATTENTION, "ffn_gate", "ffn_up", "ffn_down")
+BLOCK = {"ffn_gate": "gate_proj", "ffn_up": "up_proj", "ffn_down": "down_proj"}
+"""The same for a feed-forward block's."""
+MATRICES = (*ATTENTION, *BLOCK)
 """llama.cpp's names of a layer's matrices that may be corrected."""
 
 
 class RecipeError(ValueError):
     """The file is not a recipe for this model; the message says what was expected."""
+
+RECIPES = Path(__file__).parent
+"""Where the project's own recipes are."""
+_EXPERT = ("gate", "up", "down")
+_LEAST = 1e-7
+"""A scale is not smaller, so that a row of zeros can be divided by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +50,8 @@ class Shape:
     """Routed experts that a token passes."""
 
     def routed(self, neurons: int) -> int:
-        """Neurons of each routed expert, of `neurons` in a dense block. Raises RecipeError."""
+        """Neurons of each routed expert that is cut from `neurons` in a dense block. Raises
+        RecipeError."""
         rest = neurons - self.shared
         if self.shared <= 0 or rest <= 0 or rest % self.experts:
             raise RecipeError(
@@ -50,6 +59,19 @@ class Shape:
                 f"ones, got {self.shared} shared"
             )
         return rest // self.experts
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """Routed experts that the dense block does not have: [experts, neurons, hidden] each."""
+
+    gate: Floats
+    up: Floats
+    down: Floats
+
+    def matrix(self, name: str) -> Floats:
+        """[experts, rows, columns] of the matrices with llama.cpp's name, one of BLOCK."""
+        return self.down.swapaxes(1, 2) if name == "ffn_down" else getattr(self, name[4:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +83,9 @@ class LayerRecipe:
     average; what is written is SPREAD times as large (see `export`)."""
     corrections: Mapping[str, tuple[Floats, Floats]]
     """One of MATRICES -> (B, A): B @ A, [rows, columns] of the dense matrix, is added to it."""
+    grown: Grown | None = None
+    """With these, all of the dense block's neurons are the shared expert's, and the router's
+    logits are written as they are: their softmax weighs the experts."""
 
     def corrected(self, name: str, weight: Floats) -> Floats:
         """`weight`, [rows, columns], with its correction. Raises RecipeError."""
@@ -79,9 +104,18 @@ class Recipe:
     shape: Shape
     layers: Sequence[LayerRecipe]
 
+    @property
+    def routed(self) -> int:
+        """Neurons of each routed expert. Raises RecipeError."""
+        first = self.layers[0]
+        if first.grown is not None:
+            return first.grown.gate.shape[1]
+        return self.shape.routed(len(first.order))
+
 
 def save(recipe: Recipe, path: Path) -> None:
-    """Numbers in half precision: a correction's error is small beside the correction."""
+    """Numbers in half precision: a correction's error is small beside the correction. Grown
+    experts in eight bits a number, one scale a row."""
     shape = recipe.shape
     arrays: dict[str, NDArray[np.generic]] = {
         "shape": np.array([shape.shared, shape.experts, shape.top_k, len(recipe.layers)])
@@ -92,6 +126,12 @@ def save(recipe: Recipe, path: Path) -> None:
         for name, (b, a) in layer.corrections.items():
             arrays[f"{number}.{name}.b"] = b.astype(np.float16)
             arrays[f"{number}.{name}.a"] = a.astype(np.float16)
+        for name in _EXPERT if layer.grown else ():
+            part = getattr(layer.grown, name)
+            scale = (np.abs(part).max(axis=-1, keepdims=True) / 127).astype(np.float16)
+            steps = part / np.maximum(scale.astype(np.float32), _LEAST)
+            arrays[f"{number}.{name}.scale"] = scale
+            arrays[f"{number}.{name}.steps"] = np.rint(steps).clip(-127, 127).astype(np.int8)
     with path.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -120,4 +160,7 @@ def _layer(arrays: Mapping[str, NDArray[np.generic]], number: int) -> LayerRecip
         for name in MATRICES
         if f"{number}.{name}.b" in arrays
     }
-    return LayerRecipe(order, floats("router"), corrections)
+    grown = None
+    if f"{number}.gate.steps" in arrays:
+        grown = Grown(*(floats(f"{name}.steps") * floats(f"{name}.scale") for name in _EXPERT))
+    return LayerRecipe(order, floats("router"), corrections, grown)

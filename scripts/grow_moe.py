@@ -1,0 +1,137 @@
+"""Make a recipe: what turns the packaged small dense model into a mixture of experts that knows more.
+
+Its blocks stay whole; routed experts and corrections beside them learn from conversations with
+right answers (llm/moe/lessons.py) and from the larger dense model's replies, where
+scripts/make_moe.py has left some. Training goes on where it was stopped.
+
+    .venv/bin/python scripts/grow_moe.py --work out/grow -o out/grow/moe.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+from collections.abc import Iterator
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from make_moe import conversations, unpack
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from llm.moe.distil import Lesson, batches, lesson
+from llm.moe.grown import learned, sprouting
+from llm.moe.judging import load as load_questions
+from llm.moe.lessons import Taught, teach
+from llm.moe.recipe import Shape, save
+
+DENSE = "qwen2.5-coder-0.5b"
+SHAPE = Shape(shared=4864, experts=8, top_k=2)
+NEURONS, RANK = 32, 8
+HELD_OUT = 40
+"""Conversations that nothing is learned from."""
+BATCH = 900
+RATES = {"a": 1e-3, "b": 1e-3, "down": 1e-3, "gate": 2e-4, "up": 2e-4, "router": 1e-3}
+"""By a parameter's name: corrections, and the experts' matrices."""
+WARM_UP, LEAST = 10, 0.05
+CHECKPOINT = 25
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--replies", type=Path, help="the larger model's, of make_moe.py")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    unpack(args.work / "dense", DENSE)
+    tokenizer = AutoTokenizer.from_pretrained(args.work / "dense")
+    model = AutoModelForCausalLM.from_pretrained(args.work / "dense", dtype=torch.bfloat16).eval()
+    sprouting(model, SHAPE, neurons=NEURONS, rank=RANK, seed=args.seed)
+    asked = [text for kind in load_questions().questions.values() for q in kind for text in q.ask]
+    drawn = (
+        read(tokenizer, taught) for taught in teach(args.steps * 6 + HELD_OUT, args.seed, asked)
+    )
+    held = list(islice(drawn, HELD_OUT))
+    lessons = list(drawn)
+    if args.replies:
+        lessons += [lesson(*one, instructions=0) for one in conversations(tokenizer, args.replies)]
+    train(model, held, lessons, args)
+    save(learned(model), args.output)
+
+
+def read(tokenizer: Any, taught: Taught) -> Lesson:
+    """The conversation in the model's own form, with what the assistant says marked."""
+    messages: list[dict[str, str]] = [{"role": "system", "content": taught.instructions}]
+    text, tokens, spoken = "", list[int](), list[bool]()
+    for said, reply in taught.turns:
+        messages.append({"role": "user", "content": said})
+        whole = tokenizer.apply_chat_template(
+            messages, tools=list(taught.tools) or None, tokenize=False, add_generation_prompt=True
+        )
+        before = tokenizer.encode(whole[len(text) :], add_special_tokens=False)
+        after = tokenizer.encode(f"{reply}<|im_end|>", add_special_tokens=False)
+        tokens += [*before, *after]
+        spoken += [*[False] * len(before), *[True] * len(after)]
+        text = f"{whole}{reply}<|im_end|>"
+        messages.append({"role": "assistant", "content": reply})
+    return lesson(tokens, spoken, instructions=0)
+
+
+def loss(model: Any, tokens: Tensor, weights: Tensor) -> Tensor:
+    """Of the replies' tokens, nats."""
+    at = (weights == 1)[:, :-1]
+    hidden = model.model(tokens, use_cache=False).last_hidden_state[:, :-1]
+    return cross_entropy(model.lm_head(hidden[at]).float(), tokens[:, 1:][at])
+
+
+@torch.no_grad()
+def judge(model: Any, held: list[Lesson]) -> float:
+    each = [loss(model, *batch).item() for batch in batches(held, BATCH, random.Random(0))]
+    return sum(each) / len(each)
+
+
+def train(model: Any, held: list[Lesson], lessons: list[Lesson], args: argparse.Namespace) -> None:
+    named = {name: part for name, part in model.named_parameters() if part.requires_grad}
+    rates = [RATES[name.rpartition(".")[2]] for name in named]
+    groups = [{"params": [part], "lr": rate} for part, rate in zip(named.values(), rates, strict=True)]
+    adam = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)
+    saved, done = args.work / "grown.pt", 0
+    if saved.exists():
+        state = torch.load(saved, weights_only=True)
+        done = state["step"]
+        adam.load_state_dict(state["adam"])
+        model.load_state_dict(state["model"], strict=False)
+    print(f"{len(lessons)} lessons; held out, step {done}: {judge(model, held):.3f}", flush=True)
+    for step, (tokens, weights) in enumerate(islice(endless(lessons, args.seed), done, args.steps), done):
+        pace = min(1.0, (step + 1) / WARM_UP) * (
+            LEAST + (1 - LEAST) * (1 + math.cos(math.pi * step / args.steps)) / 2
+        )
+        for group, rate in zip(adam.param_groups, rates, strict=True):
+            group["lr"] = rate * pace
+        lost = loss(model, tokens, weights)
+        lost.backward()
+        torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
+        adam.step()
+        adam.zero_grad()
+        print(f"{step} {tokens.numel()} places, loss {lost.item():.3f}", flush=True)
+        if (step + 1) % CHECKPOINT == 0:
+            parts = {name: part.data for name, part in named.items()}
+            torch.save({"step": step + 1, "adam": adam.state_dict(), "model": parts}, saved)
+            print(f"held out, step {step + 1}: {judge(model, held):.3f}", flush=True)
+
+
+def endless(lessons: list[Lesson], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    rng = random.Random(seed)
+    return chain.from_iterable(batches(lessons, BATCH, rng) for _ in count())
+
+
+if __name__ == "__main__":
+    main()
