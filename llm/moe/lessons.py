@@ -113,8 +113,9 @@ def _conversation(rng: random.Random, guard: Guard) -> Taught:
         strands.insert(rng.randrange(len(strands) + 1), [_turn(rng, language)])
         kept = [strand for strand in strands if guard.lets(strand)]
         return Taught(instructions, tuple(pair for strand in kept for pair in strand), tools)
-    draw = _ruled if rng.random() < _RULE else _mixed
-    turns = draw(rng, language, guard)
+    if rng.random() < _RULE:
+        return Taught(instructions, tuple(_ruled(rng, language, guard)))
+    turns = _mixed(rng, language, guard)
     if rng.random() < _RECALL and len(turns) > 1:
         turns = turns[: _MOST - 1]
         recalled = _recalled(rng, language, turns)
