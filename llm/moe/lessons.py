@@ -30,19 +30,8 @@ _OURS, _CHINESE, _TOOLS, _RULE, _TOLD, _RECALL = 0.75, 0.2, 0.2, 0.06, 0.6, 0.12
 holds to the end, with something told and asked again, with a question about what was asked."""
 _KINDS = (("fact", 0.42), ("sum", 0.64), ("task", 0.9), ("talk", 1.0))
 """What a turn is about, each up to a share."""
-_ASKING = (
-    "What",
-    "Who",
-    "Which",
-    "How",
-    "When",
-    "Where",
-    "Is ",
-    "Was ",
-    "Did ",
-    "Do ",
-    "Does ",
-    "In ",
+_ASKING = tuple(
+    "What|Who|Which|How|When|Where|Is |Was |Did |Does |Are |In |At |On |A |The ".split("|")
 )
 _MOST = 6
 _TRIES = 50
@@ -131,8 +120,9 @@ def _mixed(rng: random.Random, language: str, guard: Guard) -> list[Pair]:
         told, asked = _told(rng, language)
         if not guard.lets([*told, *asked]):
             told, asked = [], []
-    between = [_turn(rng, language) for _ in range(rng.randint(1, 2) if told else 4)]
-    before = [_turn(rng, language)] if told and rng.random() < 0.4 else []
+    before = [_turn(rng, language)] if told and rng.random() < 0.3 else []
+    many = rng.randint(1, 2 if before or len(told) > 1 else 3) if told else 4
+    between = [_turn(rng, language) for _ in range(many)]
     before, between = ([pair for pair in part if guard.lets([pair])] for part in (before, between))
     return [*before, *told, *between, *asked]
 
@@ -189,7 +179,8 @@ def _row(rng: random.Random, language: str) -> tuple[Table, tuple[str, ...]]:
 def _bound_fact(rng: random.Random, language: str) -> Pair:
     """A fact, asked so that how to answer is said too."""
     table, row = _row(rng, language)
-    asked, short, *_ = (part.format(*row) for part in rng.choice(table.frames))
+    plain = [frame for frame in table.frames[1:] if frame[0].startswith(_ASKING)]
+    asked, short, *_ = (part.format(*row) for part in rng.choice([table.frames[0], *plain]))
     bound = _BOOK[language]["bound"]
     if table.check and rng.random() < 0.6:
         wrong = rng.choice([other[1] for other in table.rows if other[1] != row[1]])
@@ -197,7 +188,7 @@ def _bound_fact(rng: random.Random, language: str) -> Pair:
     bare = short.rstrip(".。")
     one = " " not in bare if language == "english" else len(bare) < 5
     frames: Sequence[str] = bound["one" if one and rng.random() < 0.6 else "any"]
-    words = {"q": capital(asked), "low": _lower(asked), "b": bare, "upper": bare.upper()}
+    words = {"q": capital(asked), "low": _lower(asked), "b": _lower(bare), "upper": bare.upper()}
     return _filled(rng, rng.choice(frames), words)
 
 
@@ -211,7 +202,9 @@ def _checked(
     question = table.check.format(row[0], wrong if kind == "no" else row[1])
     if kind == "choose":
         question = table.frames[0][0].format(*row).rstrip("?？")
-    words = {"q": question, "low": _lower(question), "b": row[1], "x": choices[0], "y": choices[1]}
+    short = table.frames[0][1].format(*row).rstrip(".。")
+    words = {"q": capital(question), "low": _lower(question), "b": _lower(short)}
+    words |= {"x": choices[0], "y": choices[1]}
     return _filled(rng, rng.choice(bound[kind]), words)
 
 

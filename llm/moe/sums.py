@@ -4,6 +4,7 @@ words are lessons.toml's; here are the numbers."""
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -69,9 +70,13 @@ def clock_chinese(minutes: int) -> str:
 
 def render(frame: str, drawn: Drawn, *, chinese: bool, words: bool) -> str:
     """The frame with its numbers said, in words or digits."""
-    return frame.format(
-        **{name: _said(name, value, chinese, words) for name, value in drawn.items()}
-    )
+    said = {name: _said(name, value, chinese, words) for name, value in drawn.items()}
+    return counted(frame.format(**said)) if chinese else frame.format(**said)
+
+
+def counted(text: str) -> str:
+    """Two of something is 两 in Chinese."""
+    return re.sub("(?<![十百千万零期第点])二(?=[个块张本天年公小分岁盒袋米打人件辆元])", "两", text)
 
 
 def _said(name: str, value: int, chinese: bool, words: bool) -> str:
@@ -109,13 +114,13 @@ def capital(text: str) -> str:
 
 def _add(rng: random.Random, least: int = 11, most: int = 99) -> Drawn:
     a, b = rng.randint(least, most), rng.randint(least, most)
-    one = b % 10
+    one = b % 10 or b % 100
     return {"a": a, "b": b, "ten": b - one, "one": one, "mid": a + b - one, "answer": a + b}
 
 
 def _subtract(rng: random.Random, least: int = 11, most: int = 99) -> Drawn:
     b, answer = rng.randint(least, most), rng.randint(2, most)
-    a, one = b + answer, b % 10
+    a, one = b + answer, b % 10 or b % 100
     return {"a": a, "b": b, "ten": b - one, "one": one, "mid": a - b + one, "answer": answer}
 
 

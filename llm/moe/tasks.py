@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from llm.moe.sums import capital, say, say_chinese
+from llm.moe.sums import capital, counted, say, say_chinese
 
 
 def task(rng: random.Random, book: Mapping[str, Any], *, chinese: bool) -> tuple[str, str]:
@@ -41,6 +41,7 @@ def _english(rng: random.Random, book: Mapping[str, Any]) -> dict[str, str]:
         "alpha": min(by_letter), "omega": max(by_letter),
         "pair": " or ".join(rng.sample([ranked[0], ranked[-1]], 2)),
         **_counting(rng),
+        **_about(rng, book),
     }  # fmt: skip
 
 
@@ -55,6 +56,21 @@ def _counting(rng: random.Random) -> dict[str, str]:
     }  # fmt: skip
 
 
+def _about(rng: random.Random, book: Mapping[str, Any]) -> dict[str, str]:
+    """A topic, something said about it, and what is true of that: its words, a letter not in it."""
+    topic, sayings = rng.choice(sorted(book["topics"].items()))
+    said = rng.choice(sayings.split(";"))
+    words = [word.strip(",") for word in said.split()]
+    used = {*said.lower()}
+    absent = [letter for letter in "etaoinshrdlucmfgpbk" if letter not in used]
+    spare = [word for word in ("nice", "thing", "good", "very", "animal") if word not in words]
+    return {
+        "topic": topic, "said": said, "loud": said.upper(), "size": say(len(words)),
+        "begin": words[0], "end": words[-1], "missing": rng.choice(absent[:6]).upper(),
+        "taboo": rng.choice(spare),
+    }  # fmt: skip
+
+
 def _chinese(rng: random.Random, book: Mapping[str, Any]) -> dict[str, str]:
     groups = {kind: names.split() for kind, names in book["groups"].items()}
     kind, other = rng.sample(sorted(groups), 2)
@@ -62,12 +78,16 @@ def _chinese(rng: random.Random, book: Mapping[str, Any]) -> dict[str, str]:
     mixed = [mine[0], theirs[0], theirs[1]]
     rng.shuffle(mixed)
     high, sentence = rng.randint(5, 12), rng.choice(book["sentences"]).strip()
+    topic, sayings = rng.choice(sorted(book["topics"].items()))
+    said = rng.choice(sayings.split(";"))
     numbers = [say_chinese(number) for number in range(1, high + 1)]
     return {
-        "word": mine[0], "kind": kind, "sentence": sentence, "letters": say_chinese(len(mine[0])),
+        "word": mine[0], "kind": kind, "sentence": sentence,
+        "letters": counted(say_chinese(len(mine[0])) + "个")[:-1],
         "count": say_chinese(len(sentence)), "lead": sentence[0], "tail": sentence[-1],
         "first": mine[0][0], "last": mine[0][-1], "backwards": mine[0][::-1],
         "one": mine[1], "two": mine[2], "three": mine[3], "four": mine[4],
         "mixed": "、".join(mixed), "high": numbers[-1], "up": "、".join(numbers),
-        "down": "、".join(numbers[::-1]),
+        "down": "、".join(numbers[::-1]), "topic": topic, "said": said,
+        "size": counted(say_chinese(len(said)) + "个")[:-1],
     }  # fmt: skip
