@@ -76,7 +76,9 @@ def render(frame: str, drawn: Drawn, *, chinese: bool, words: bool) -> str:
 
 def counted(text: str) -> str:
     """Two of something is 两 in Chinese."""
-    return re.sub("(?<![十百千万零期第点])二(?=[个块张本天年公小分岁盒袋米打人件辆元])", "两", text)
+    return re.sub(
+        "(?<![十百千万零期第点])二(?=[点个块张本天年公小分岁盒袋米打人件辆元])", "两", text
+    )
 
 
 def _said(name: str, value: int, chinese: bool, words: bool) -> str:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from llm.moe.sums import capital, say, say_chinese
+from llm.moe.sums import capital, counted, say, say_chinese
 
 _UNABLE, _RESULT = 0.15, 0.45
 """Shares: of wishes that no tool at hand meets; of calls whose result is spoken."""
@@ -56,7 +56,7 @@ def _called(rng: random.Random, tool: Mapping[str, Any], language: str) -> list[
         name: _typed(value, drawn, tool["parameters"][name]) for name, value in given.items()
     }
     spoken = _spoken(drawn, language, words=rng.random() < 0.6)
-    turns = [(capital(frame.format(**spoken)), call(tool["name"], arguments))]
+    turns = [(capital(counted(frame.format(**spoken))), call(tool["name"], arguments))]
     if rng.random() < _RESULT:
         said = _spoken({**drawn, **arguments}, language, words=True)
         result = tool.get("result", '{{"ok": true}}').format(**drawn)
@@ -64,7 +64,7 @@ def _called(rng: random.Random, tool: Mapping[str, Any], language: str) -> list[
         turns.append(
             (
                 f"<tool_response>\n{result}\n</tool_response>",
-                capital(rng.choice(replies).format(**said)),
+                capital(counted(rng.choice(replies).format(**said))),
             )
         )
     return turns
@@ -104,4 +104,4 @@ def _unable(
     spoken = _spoken(_slots(rng, tool, language), language, words=True)
     can = tool["can" if language == "english" else "chinese_can"]
     asked = rng.choice(tool[language])[0].format(**spoken)
-    return capital(asked), rng.choice(book[language]["unable"]).format(can=can)
+    return capital(counted(asked)), rng.choice(book[language]["unable"]).format(can=can)
