@@ -36,7 +36,7 @@ NEURONS, RANK = 32, 8
 HELD_OUT = 40
 """Conversations that nothing is learned from."""
 BATCH = 900
-RATES = {"a": 1e-3, "b": 1e-3, "down": 1e-3, "gate": 2e-4, "up": 2e-4, "router": 1e-3}
+RATES = {"a": 2e-4, "b": 2e-4, "down": 3e-4, "gate": 1e-4, "up": 1e-4, "router": 3e-4}
 """By a parameter's name: corrections, and the experts' matrices."""
 WARM_UP, LEAST = 10, 0.05
 CHECKPOINT = 25
@@ -104,6 +104,8 @@ def train(model: Any, held: list[Lesson], lessons: list[Lesson], args: argparse.
     groups = [{"params": [part], "lr": rate} for part, rate in zip(named.values(), rates, strict=True)]
     adam = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)
     saved, done = args.work / "grown.pt", 0
+    if (args.work / "warm.pt").exists() and not saved.exists():
+        model.load_state_dict(torch.load(args.work / "warm.pt", weights_only=True)["model"], strict=False)
     if saved.exists():
         state = torch.load(saved, weights_only=True)
         done = state["step"]

@@ -51,8 +51,8 @@ def build(
     progress: Progress = lambda *_: None,
 ) -> None:
     """Write `target`. Matrices of the recipe's layers and the output matrix become `kind`, without
-    one Q4_K where the blocks are cut, and what they are where they have grown; all else stays as
-    it is. Raises RecipeError where the recipe is for another model."""
+    one Q4_K where the blocks are cut, and the dense model's own where they have grown; all else
+    stays as it is. Raises RecipeError where the recipe is for another model."""
     reader = GGUFReader(dense)
     _check(reader, recipe)
     parts = list(_parts(reader, recipe, kind))
@@ -111,8 +111,11 @@ def _describe(reader: GGUFReader, writer: GGUFWriter, recipe: Recipe, name: str)
 
 def _parts(reader: GGUFReader, recipe: Recipe, wanted: Kind | None) -> Iterator[_Part]:
     grown = recipe.layers[0].grown is not None
+    embedding = next(tensor for tensor in reader.tensors if tensor.name == "token_embd.weight")
     for tensor in reader.tensors:
-        kind = wanted or (tensor.tensor_type if grown else Kind.Q4_K)
+        # Each token reads the output matrix whole: it is not kept finer than its own embedding.
+        own = embedding if tensor.name == "output.weight" else tensor
+        kind = wanted or (own.tensor_type if grown else Kind.Q4_K)
         _, _, part = tensor.name.partition("blk.")
         number, _, part = part.partition(".")
         matrix = part.removesuffix(".weight")
@@ -126,7 +129,6 @@ def _parts(reader: GGUFReader, recipe: Recipe, wanted: Kind | None) -> Iterator[
         else:
             yield _as_is(tensor, tensor.name)
     if not any(tensor.name == "output.weight" for tensor in reader.tensors):
-        embedding = next(tensor for tensor in reader.tensors if tensor.name == "token_embd.weight")
         yield _as_is(embedding, "output.weight")
 
 

@@ -25,7 +25,7 @@ _BOOK: dict[str, Any] = tomllib.loads(_HERE.with_name("lessons.toml").read_text(
 _OTHERS: list[str] = tomllib.loads(_HERE.with_name("prompts.toml").read_text(encoding="utf-8"))[
     "instructions"
 ]
-_OURS, _CHINESE, _TOOLS, _RULE, _TOLD, _RECALL = 0.75, 0.2, 0.2, 0.06, 0.6, 0.12
+_OURS, _CHINESE, _TOOLS, _RULE, _TOLD, _RECALL = 0.75, 0.2, 0.09, 0.06, 0.6, 0.12
 """Shares: of our own instructions, and of conversations in Chinese, with tools, with a rule that
 holds to the end, with something told and asked again, with a question about what was asked."""
 _KINDS = (("fact", 0.42), ("sum", 0.64), ("task", 0.9), ("talk", 1.0))
