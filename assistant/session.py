@@ -249,7 +249,7 @@ class Session:
             self.caller.open()
 
     def _settled(self) -> None:
-        """There is quiet when nothing is to be understood or answered: at most a reply plays out."""
+        """It is quiet when nothing is to be understood or answered: at most a reply plays out."""
         replying = self.reply is not None and not self.reply.made
         busy = replying or self.turns.turn or self.ear.speaking or self._transcriptions
         self._upkeep.heed(quiet=not busy)
