@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from assistant.config import Config
-    from llm.interfaces import LanguageModel, Message
 
 _STDERR = Console(stderr=True)
 _EXTRAS = {
@@ -195,21 +194,12 @@ def transcribe(
 def chat(config: ConfigFile = None) -> None:
     """Write with the language model; Ctrl-C stops a reply, and at the prompt the chat."""
     settings = _config(config, {})
+    from assistant.chat import run
     from assistant.engines import load_language_model
-    from llm.interfaces import Message
 
     with _STDERR.status("Loading the language model"):
         engine = load_language_model(settings)
-    history = [Message("system", settings.call.instructions)]
-    with asyncio.Runner() as runner:
-        try:
-            model = runner.run(_opened(engine))
-            while line := _asked():
-                history.append(Message("user", line))
-                history.append(Message("assistant", _answered(runner, model, history, settings)))
-            runner.run(model.close())
-        finally:
-            runner.run(engine.aclose())
+    run(engine, settings)
 
 
 @app.command()
@@ -368,47 +358,3 @@ def _one_line(error: Exception) -> str | None:
         SpeechError,
     )  # fmt: skip
     return " ".join(str(error).split()) if isinstance(error, (*known, OSError)) else None
-
-
-async def _opened(engine: Any) -> LanguageModel:
-    model: LanguageModel = engine.open()
-    return model
-
-
-def _asked() -> str:
-    """The next line that is not blank; empty when the user is done."""
-    try:
-        while not (line := input("you> ").strip()):
-            pass
-    except (EOFError, KeyboardInterrupt):
-        typer.echo()
-        return ""
-    return line
-
-
-def _answered(
-    runner: asyncio.Runner, model: LanguageModel, history: list[Message], settings: Config
-) -> str:
-    """Print the reply as it comes; what was there before Ctrl-C is what was said."""
-    said: list[str] = []
-    try:
-        runner.run(_answer(model, history, settings, said))
-    except KeyboardInterrupt:
-        typer.echo(" ...", nl=False)
-    typer.echo()
-    return "".join(said)
-
-
-async def _answer(
-    model: LanguageModel, history: list[Message], settings: Config, said: list[str]
-) -> None:
-    from contextlib import aclosing
-
-    from llm.interfaces import Prompt, Sampling, TextDelta
-
-    sampling = Sampling(settings.llm.temperature, settings.llm.max_tokens)
-    async with aclosing(model.reply(Prompt(tuple(history)), sampling)) as parts:
-        async for part in parts:
-            if isinstance(part, TextDelta):
-                said.append(part.text)
-                typer.echo(part.text, nl=False)

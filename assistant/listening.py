@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,16 +25,24 @@ _JUST_SAID = 300
 """Characters of a reply that may still echo."""
 
 
+class Spoken(NamedTuple):
+    """A turn's end, for the latency of what answers it; zeros: nothing was spoken."""
+
+    end: float = 0.0
+    """When the caller fell silent, in the call's seconds."""
+    recognition: float = 0.0
+    """Seconds that the final recognition took."""
+
+
 class Listener:
     """Tells its session's turn manager what the ear hears."""
 
     def __init__(self, session: Session, engines: Engines, arrival: Arrival) -> None:
         self._session, self._arrival, self._clock = session, arrival, session.clock
         self.ear = Ear(engines, session.config.turns, self._words)
-        self.speech_end = 0.0
-        """When the caller last fell silent."""
-        self.recognition = 0.0
-        """Seconds that the latest final recognition took."""
+        self.unanswered = Spoken()
+        """The last committed turn, until a reply takes it."""
+        self._spoken = Spoken()
         self._gap_check: Alarm | None = None
 
     async def hear(self, audio: Audio, rate: int) -> None:
@@ -47,6 +55,10 @@ class Listener:
             self.ear.begin(at=self.ear.end)
             session.caller.open()
         self._listen(audio, rate)
+
+    def committed(self) -> None:
+        """The turn is over; what the caller says from here on is another."""
+        self.unanswered, self._spoken = self._spoken, Spoken()
 
     def stop(self) -> None:
         """Nothing comes of silence any more."""
@@ -63,7 +75,7 @@ class Listener:
             self._session.report(error)
             self._session.turn(floor.RecognitionFailed(pause))
             return
-        self.recognition = self._clock.time() - began
+        self._spoken = self._spoken._replace(recognition=self._clock.time() - began)
         text = words.stable
         self._session.turn(floor.Transcribed(pause, text, words.confidence, self._echoed(text)))
 
@@ -77,8 +89,9 @@ class Listener:
     def _listen(self, audio: Audio, rate: int) -> None:
         detect = self._session.settings.turn_detection is not None
         for event in self.ear.push(audio, rate, detect=detect):
+            self._spoken = Spoken()
             if isinstance(event, floor.SpeechPaused):
-                self.speech_end = self._clock.time() - event.silence
+                self._spoken = Spoken(self._clock.time() - event.silence)
             self._session.turn(event)
         if self.ear.speaking and self._gap_check is None:
             self._silence_where_audio_is_missing()

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from assistant import floor
 from assistant.tasks import Tasks
 from llm.interfaces import LanguageModelError, Prompt, ReplyPart, Sampling
 
@@ -25,7 +26,7 @@ class Mind:
         engines: Engines,
         tasks: Tasks,
         prompt: Callable[[str], Prompt],
-        rated: Callable[[str, float], None],
+        rated: Callable[[floor.Rated], None],
     ) -> None:
         """`prompt`: the conversation, with the words of a turn under way; `rated` is told how
         likely a sentence ends after them. Raises NoFreeSlot."""
@@ -74,6 +75,6 @@ class Mind:
                     async with self._engines.undisturbed():
                         ends = await self.llm.prefill(prompt)
                     if text and ends is not None:
-                        self._rated(text, ends)
+                        self._rated(floor.Rated(text, ends))
                 except LanguageModelError as error:
                     _log.warning("nothing was read ahead: %s", error)

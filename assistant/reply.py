@@ -14,12 +14,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from assistant.clauses import ClauseCutter
 from assistant.clock import Alarm, CallClock
 from assistant.heard import HeardLedger
+from assistant.listening import Spoken
 from assistant.memory import Memory
 from assistant.playback import Playback
 from assistant.voice import Mouth
@@ -73,9 +74,8 @@ class ReplyOwner(Protocol):
 class Timing:
     """When things happened, in loop seconds; 0 until they do."""
 
-    speech_end: float = 0.0
-    recognition: float = 0.0
-    """Seconds that the final recognition took."""
+    spoken: Spoken = field(default_factory=Spoken)
+    """What the reply answers."""
     started: float = 0.0
     first_token: float = 0.0
     first_clause: float = 0.0
@@ -86,15 +86,17 @@ class Timing:
     def milliseconds(self) -> dict[str, int]:
         """The parts of voice-to-voice latency. Speculation makes them overlap."""
         spans = {
-            "endpointing": (self.speech_end, self.published),
+            "endpointing": (self.spoken.end, self.published),
             "first_token": (self.started, self.first_token),
             "first_clause": (self.first_token, self.first_clause),
             "tts": (self.first_clause, self.first_audio),
             "delivery": (self.published, self.first_sent),
-            "total": (self.speech_end, self.first_sent),
+            "total": (self.spoken.end, self.first_sent),
         }
         parts = {name: round(1000 * (b - a)) for name, (a, b) in spans.items() if a and b}
-        return {**parts, "asr": round(1000 * self.recognition)}
+        if self.spoken.end:
+            parts["asr"] = round(1000 * self.spoken.recognition)
+        return parts
 
 
 class Reply:

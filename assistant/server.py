@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import uvicorn
@@ -17,8 +16,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 from assistant import telephony
@@ -29,6 +26,7 @@ from assistant.http_audio import speech, transcriptions
 from assistant.http_chat import chat_completions
 from assistant.http_common import ApiError
 from assistant.http_models import model, models, voices
+from assistant.http_page import Page
 from assistant.http_secrets import client_secrets
 from assistant.memory_back import give_memory_back
 from assistant.metrics import wall
@@ -49,21 +47,6 @@ _ENDING = 2.0
 """Seconds that a new call waits for the slot of one whose client is gone."""
 _STOPPING = 4
 """Seconds that calls and requests have when the server is told to stop."""
-_PAGE = Path(__file__).parent / "web"
-_PAGES = {"kiosk": "kiosk.html"}
-"""Addresses that a person types, and their files."""
-_PAGE_HEADERS = {
-    # The page's own files and its own server; `blob:` is the recording that it has made itself.
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    ),
-    "Permissions-Policy": "microphone=(self), camera=(self)",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 Load = Callable[[Config, Progress], Awaitable[Engines]]
 
@@ -163,7 +146,7 @@ def create_app(
             WebSocketRoute("/realtime", realtime),
             WebSocketRoute(telephony.PATH, twilio),
             WebSocketRoute("/{path:path}", nowhere),
-            Mount("/", _Page(directory=_PAGE, html=True)),
+            Mount("/", Page()),
         ],
         exception_handlers={ApiError: _answer_error},
         lifespan=lifespan,
@@ -397,12 +380,3 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         client = request.client.host if request.client else "somebody"
         _log.warning("%s from %s was refused: %s", request.url.path, client, error.message)
     return error.response()
-
-
-class _Page(StaticFiles):
-    """The call page, kept from loading or sending anything elsewhere."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(_PAGES.get(path, path), scope)
-        response.headers.update(_PAGE_HEADERS)
-        return response

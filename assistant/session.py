@@ -23,7 +23,7 @@ from assistant.config import Config
 from assistant.conversation import Item
 from assistant.driver import Driver
 from assistant.hearing import Stretch
-from assistant.listening import Listener
+from assistant.listening import Listener, Spoken
 from assistant.memory import Memory
 from assistant.mind import Mind
 from assistant.outbox import Outbox, Transport
@@ -102,13 +102,13 @@ class Session:
         self.ear, self.hear = self._listener.ear, self._listener.hear
         self._log = TurnLog(config.call.record_turns, name, self.turns.policy, self.clock.time())
         self._tasks = Tasks(self.report)
-        self._mind = Mind(engines, self._tasks, self._so_far, self._rated)
-        self._upkeep = Upkeep(self, self._mind, engines, self._tasks)
-        self._transcriptions: set[asyncio.Task[None]] = set()
         driver = Driver(
             self.turns, self.clock, self._arrival, self._log, self._carry_out, self._settled
         )
         self.turn, self._driver = driver.tell, driver
+        self._mind = Mind(engines, self._tasks, self._so_far, self.turn)
+        self._upkeep = Upkeep(self, self._mind, engines, self._tasks)
+        self._transcriptions: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve the call until the client hangs up, or has to be hung up on."""
@@ -194,9 +194,6 @@ class Session:
     def _so_far(self, text: str) -> Prompt:
         return self.memory.prompt(self.settings.response(), text)
 
-    def _rated(self, text: str, ends: float) -> None:
-        self.turn(floor.Rated(text, ends))
-
     # --- who has the floor ----------------------------------------------------------------
 
     def _carry_out(self, command: floor.Command) -> None:  # noqa: C901, PLR0912  # a table
@@ -240,6 +237,7 @@ class Session:
     # --- the caller's turn is over --------------------------------------------------------
 
     def _commit_turn(self, text: str) -> None:
+        self._listener.committed()
         self.caller.stopped(self.ear.speech_to_ms)
         self.caller.settle(self.caller.commit(self.ear.turn_seconds), text)
         self.ear.settle(caller=True)
@@ -251,7 +249,10 @@ class Session:
             self.caller.open()
 
     def _settled(self) -> None:
-        self._upkeep.heed(quiet=self._quiet)
+        """It is quiet when nothing is to be understood or answered: at most a reply plays out."""
+        replying = self.reply is not None and not self.reply.made
+        busy = replying or self.turns.turn or self.ear.speaking or self._transcriptions
+        self._upkeep.heed(quiet=not busy)
 
     def discard(self, reason: str, *, announced: bool) -> None:
         """What was heard takes no turn: noise, a backchannel, or cleared by the client."""
@@ -313,7 +314,6 @@ class Session:
         lead = self.config.call.lead_ms / 1000
         self.reply = Reply(number, stream, source, mouth, self, lead)
         self.reply.remembered = settings.in_conversation
-        self.reply.timing.recognition = self._listener.recognition
         self._mind.attend()
         self.reply.start()
         if not speculative:
@@ -321,7 +321,7 @@ class Session:
 
     def _publish(self) -> None:
         reply = self._current_reply
-        reply.timing.speech_end = self._listener.speech_end
+        reply.timing.spoken, self._listener.unanswered = self._listener.unanswered, Spoken()
         reply.publish()
 
     async def _generate(
@@ -348,6 +348,8 @@ class Session:
         self.ear.plays(pcm, rate, self._arrival.since(when))
 
     def tool_called(self, reply: Reply, call: ToolCall) -> None:
+        if not reply.timing.first_sent:  # the caller still waits for the first sound
+            self._listener.unanswered = reply.timing.spoken
         if reply.playback and reply.remembered:
             self.turn(floor.ToolCalled(call.id))
 
@@ -374,12 +376,6 @@ class Session:
         return {"timing_ms": reply.timing.milliseconds()} if EXTENSION in self.extensions else None
 
     # --- housekeeping ---------------------------------------------------------------------
-
-    @property
-    def _quiet(self) -> bool:
-        """Whether nothing is to be understood or answered: at most a reply is played out."""
-        replying = self.reply is not None and not self.reply.made
-        return not (replying or self.turns.turn or self.ear.speaking or self._transcriptions)
 
     @property
     def _language(self) -> str:

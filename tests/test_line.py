@@ -68,7 +68,7 @@ class Resuming:
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not happened():  # noqa: ASYNC110  # neither side has an event for it
             await asyncio.sleep(0.01)
 

@@ -179,7 +179,7 @@ async def test_closing_the_reply_drops_the_connection() -> None:
         engine = OpenAIEngine(server.url, name="big")
         async with aclosing(engine.open().reply(HELLO)) as parts:
             assert await anext(parts) == TextDelta("Hi")
-        await asyncio.wait_for(server.gone.wait(), 1)
+        await asyncio.wait_for(server.gone.wait(), 10)
         await engine.aclose()
 
 

@@ -81,7 +81,7 @@ class Call:
 
     async def until(self, kind: str) -> Any:
         """The next event of this kind."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while True:
                 raw = await self.connection.recv_bytes()
                 STRICT.validate_json(raw, strict=True)
@@ -266,7 +266,7 @@ async def test_one_call_too_many_hears_why() -> None:
 async def closing(call: ClientConnection) -> tuple[int | None, str | None]:
     """Read to the end; how the server closed."""
     with suppress(ConnectionClosed):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             async for _ in call:
                 pass
     return call.close_code, call.close_reason
@@ -315,7 +315,7 @@ class Agents:
         self._events = aiter(session)
 
     async def until(self, kind: str) -> Any:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             async for event in self._events:
                 if event.type == "raw_model_event":
                     if event.data.type == "raw_server_event":

@@ -422,7 +422,7 @@ def test_what_does_not_fit_ends_the_wait_with_a_reason() -> None:
             ws, created = await begin(net)
             await ask_for_text(ws)
             net.cut()
-            await asyncio.sleep(25)
+            await asyncio.sleep(15)
             await server.empty()
             refused = await refusal(net, resume=token(created), after=2)
             assert refused == (404, "over 65536 bytes wait for the client")

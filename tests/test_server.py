@@ -66,7 +66,7 @@ class Running:
         return answer.status_code, answer.json()
 
     async def no_calls(self) -> None:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             while self.server.service.calls:  # noqa: ASYNC110  # seen from outside
                 await asyncio.sleep(0.001)
 
@@ -112,7 +112,7 @@ async def running(*, loaded: bool = True, **settings: Any) -> AsyncIterator[Runn
 
 async def closing(call: Any) -> tuple[int | None, str | None]:
     with suppress(ConnectionClosed):
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             async for _ in call:
                 pass
     return call.close_code, call.close_reason
@@ -277,7 +277,7 @@ async def test_stages_run_one_thing_at_a_time_and_know_when_they_are_busy() -> N
 
     def first() -> None:
         loop.call_soon_threadsafe(started.set)
-        asyncio.run_coroutine_threadsafe(asyncio.wait_for(gate, 2), loop).result()
+        asyncio.run_coroutine_threadsafe(asyncio.wait_for(gate, 10), loop).result()
         order.append("first")
 
     running_first = asyncio.create_task(engines.run("asr", first))

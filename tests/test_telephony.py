@@ -284,7 +284,7 @@ async def test_a_call_on_a_socket_of_the_server() -> None:
             for at in range(0, len(spoken), PACKET):
                 sound = ulaw_encode(pcm16(spoken[at : at + PACKET]))
                 await line.send(json.dumps(media(at // 8, sound)))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 first, second = json.loads(await line.recv()), json.loads(await line.recv())
             assert (first["event"], second["event"]) == ("media", "mark")
             assert first["streamSid"] == "MZ1"

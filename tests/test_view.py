@@ -92,7 +92,9 @@ async def test_unheard_words_are_struck_through_and_the_answers_time_is_shown(
 async def test_where_there_is_no_terminal_a_settled_turn_is_a_line(interrupted: Kept) -> None:
     out = io.StringIO()
     showing = asyncio.create_task(View(Console(file=out), interrupted).show())
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):
+        while out.getvalue().count("\n") < 2:  # noqa: ASYNC110  # a screen has no event for it
+            await asyncio.sleep(0.01)
     assert out.getvalue().splitlines() == [
         "you    What is it?",
         "conch  It is a very [never heard: old lighthouse.]  (0.60 s)",
@@ -112,7 +114,7 @@ async def test_keys_come_one_by_one_and_the_terminal_is_left_as_it_was(
         monkeypatch.setattr(sys, "stdin", terminal)
         with keys(typed.put_nowait):
             os.write(ours, b"m q")
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(10):
                 assert [await typed.get() for _ in range(3)] == ["m", " ", "q"]
         os.write(ours, b"x\n")
         assert terminal.readline() == "x\n"

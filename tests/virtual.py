@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-_THREAD = 5.0
+_THREAD = 60.0
 """Seconds of real time that a thread may take before virtual time is said to stand still."""
 
 

@@ -29,7 +29,7 @@ CONFIG = """
 model = "qwen2.5-coder-0.5b"
 temperature = 0.0
 [tts]
-engine = "piper"
+engine = "tests.seeded:Piper"
 """
 FRANCE, STORY, STOP, BREAD = 3.0, 14.0, 22.5, 40.0
 """Seconds of the microphone's recording at which the caller says something. The story is asked for

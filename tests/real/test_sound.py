@@ -29,7 +29,7 @@ ECHO_DB = -10.0
 @pytest.fixture(autouse=True)
 def _small_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONCH_LLM_MODEL", "qwen2.5-coder-0.5b")
-    monkeypatch.setenv("CONCH_TTS_ENGINE", "piper")
+    monkeypatch.setenv("CONCH_TTS_ENGINE", "tests.seeded:Piper")
 
 
 def line(name: str) -> Line:

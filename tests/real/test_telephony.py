@@ -40,11 +40,11 @@ async def speak(line: ClientConnection, question: Audio) -> None:
 
 
 async def answered(line: ClientConnection) -> bytes:
-    """What is said until nothing has been for two seconds."""
+    """What is said until nothing has been for six seconds; a busy machine pauses in the middle."""
     audio = b""
     try:
         while True:
-            async with asyncio.timeout(2 if audio else 60):
+            async with asyncio.timeout(6 if audio else 60):
                 message = json.loads(await line.recv())
             if message["event"] == "media":
                 audio += base64.b64decode(message["media"]["payload"])
