@@ -240,20 +240,20 @@ class _Fetcher:
 
     def build(self, into: Path, built: Built, dense: Path) -> None:
         """The same for a model that is made of another."""
+        from llm.moe import recipe as recipes
         from llm.moe.build import build
-        from llm.moe.recipe import RECIPES, RecipeError, read
 
-        new, recipe = into / "new", RECIPES / built.recipe
+        new, recipe = into / "new", recipes.RECIPES / built.recipe
         new.mkdir(parents=True)
         digest = hashlib.sha256(recipe.read_bytes()).hexdigest()
         if digest != built.sha256:
             raise ModelError(f"{built.recipe}: expected sha256 {built.sha256}, got {digest}")
         try:
             build(
-                dense, read(recipe), new / self.model.path, name=self.name,
+                dense, recipes.read(recipe), new / self.model.path, name=self.name,
                 progress=lambda done, _: self._show(done),
             )  # fmt: skip
-        except RecipeError as error:
+        except recipes.RecipeError as error:
             raise ModelError(str(error)) from error
         (new / _STAMP).write_bytes(_stamp(self.model))
         self._show(self.model.size)

@@ -1,8 +1,10 @@
-"""Make a recipe: what turns the packaged small dense model into a mixture of experts that knows more.
+"""Make a recipe: what turns the packaged small dense model into a mixture that says more.
 
 Its blocks stay whole; routed experts and corrections beside them learn from conversations with
 right answers (llm/moe/lessons.py) and from the larger dense model's replies, where
-scripts/make_moe.py has left some. Training goes on where it was stopped.
+scripts/make_moe.py has left some. Training goes on where it was stopped. `--start` takes what
+another training learned, and `--share` how much of it: half of a training at a high rate keeps
+what it taught and undoes what it broke (https://arxiv.org/abs/2109.01903).
 
     .venv/bin/python scripts/grow_moe.py --work out/grow -o out/grow/moe.npz
 """
@@ -10,7 +12,6 @@ scripts/make_moe.py has left some. Training goes on where it was stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from make_moe import conversations, unpack
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -29,6 +29,7 @@ from llm.moe.grown import learned, sprouting
 from llm.moe.judging import load as load_questions
 from llm.moe.lessons import Taught, teach
 from llm.moe.recipe import Shape, save
+from make_moe import conversations, unpack
 
 DENSE = "qwen2.5-coder-0.5b"
 SHAPE = Shape(shared=4864, experts=8, top_k=2)
@@ -40,6 +41,7 @@ RATES = {"a": 2e-4, "b": 2e-4, "down": 3e-4, "gate": 1e-4, "up": 1e-4, "router":
 """By a parameter's name: corrections, and the experts' matrices."""
 WARM_UP, LEAST = 10, 0.05
 CHECKPOINT = 25
+_ADDED = {"b", "down"}
 
 
 def main() -> None:
@@ -47,7 +49,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--replies", type=Path, help="the larger model's, of make_moe.py")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=165)
+    parser.add_argument("--rate", type=float, default=1.0, help="times RATES")
+    parser.add_argument("--start", type=Path, help="another training's grown.pt")
+    parser.add_argument("--share", type=float, default=0.5, help="of what it learned")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -100,24 +105,26 @@ def judge(model: Any, held: list[Lesson]) -> float:
 
 def train(model: Any, held: list[Lesson], lessons: list[Lesson], args: argparse.Namespace) -> None:
     named = {name: part for name, part in model.named_parameters() if part.requires_grad}
-    rates = [RATES[name.rpartition(".")[2]] for name in named]
-    groups = [{"params": [part], "lr": rate} for part, rate in zip(named.values(), rates, strict=True)]
+    rates = [args.rate * RATES[_last(name)] for name in named]
+    groups = [{"params": [part], "lr": 0.0} for part in named.values()]
     adam = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)
     saved, done = args.work / "grown.pt", 0
-    if (args.work / "warm.pt").exists() and not saved.exists():
-        model.load_state_dict(torch.load(args.work / "warm.pt", weights_only=True)["model"], strict=False)
     if saved.exists():
         state = torch.load(saved, weights_only=True)
         done = state["step"]
         adam.load_state_dict(state["adam"])
         model.load_state_dict(state["model"], strict=False)
+    elif args.start:
+        begun = torch.load(args.start, weights_only=True)["model"]
+        # What is added is a product of two factors: one of them carries the share.
+        shares = {name: args.share if _last(name) in _ADDED else 1.0 for name in begun}
+        begun = {name: part * shares[name] for name, part in begun.items()}
+        model.load_state_dict(begun, strict=False)
     print(f"{len(lessons)} lessons; held out, step {done}: {judge(model, held):.3f}", flush=True)
-    for step, (tokens, weights) in enumerate(islice(endless(lessons, args.seed), done, args.steps), done):
-        pace = min(1.0, (step + 1) / WARM_UP) * (
-            LEAST + (1 - LEAST) * (1 + math.cos(math.pi * step / args.steps)) / 2
-        )
+    taught = islice(endless(lessons, args.seed), done, args.steps)
+    for step, (tokens, weights) in enumerate(taught, done):
         for group, rate in zip(adam.param_groups, rates, strict=True):
-            group["lr"] = rate * pace
+            group["lr"] = rate * pace(step, args.steps)
         lost = loss(model, tokens, weights)
         lost.backward()
         torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
@@ -128,6 +135,16 @@ def train(model: Any, held: list[Lesson], lessons: list[Lesson], args: argparse.
             parts = {name: part.data for name, part in named.items()}
             torch.save({"step": step + 1, "adam": adam.state_dict(), "model": parts}, saved)
             print(f"held out, step {step + 1}: {judge(model, held):.3f}", flush=True)
+
+
+def pace(step: int, steps: int) -> float:
+    """Of the rate: a warm-up, then a cosine."""
+    warm = min(1.0, (step + 1) / WARM_UP)
+    return warm * (LEAST + (1 - LEAST) * (1 + math.cos(math.pi * step / steps)) / 2)
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def endless(lessons: list[Lesson], seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -303,3 +303,4 @@ def test_kokoro_has_british_american_and_chinese_voices(tmp_path: Path) -> None:
 def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CONCH_MODELS", str(tmp_path))
     assert models.Catalogue.load().root == tmp_path
+

@@ -43,7 +43,9 @@ def taught(dense: Any, steps: int = 40) -> Any:
     adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(steps):
         adam.zero_grad()
-        cross_entropy(model(TOKENS).logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten()).backward()
+        cross_entropy(
+            model(TOKENS).logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten()
+        ).backward()
         adam.step()
     return model
 
@@ -81,6 +83,8 @@ def test_llama_cpp_transformers_and_the_student_agree(dense: Any, tmp_path: Path
 def test_a_grown_file_keeps_the_dense_models_kinds(dense: Any, tmp_path: Path) -> None:
     tiny.write_gguf(dense, tmp_path / "dense.gguf")
     build(tmp_path / "dense.gguf", learned(taught(dense, 1)), tmp_path / "moe.gguf")
-    kinds = {tensor.name: tensor.tensor_type for tensor in GGUFReader(tmp_path / "moe.gguf").tensors}
+    kinds = {
+        tensor.name: tensor.tensor_type for tensor in GGUFReader(tmp_path / "moe.gguf").tensors
+    }
     assert kinds["blk.0.ffn_down_shexp.weight"] == kinds["blk.0.attn_q.weight"] == Kind.F32
     assert kinds["blk.0.ffn_down_exps.weight"] == Kind.F32

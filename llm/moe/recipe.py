@@ -2,8 +2,9 @@
 
 A recipe holds, for each layer, the order of the neurons (first the shared expert's, then those of
 each routed one), the router, and corrections of low rank (LoRA, https://arxiv.org/abs/2106.09685)
-for the dense model's matrices; where the model has grown (`grown`), its routed experts too. Whoever has the dense model makes the whole checkpoint from it in
-minutes; the file is some tens of megabytes.
+for the dense model's matrices; where the model has grown (`grown`), its routed experts too. Whoever
+has the dense model makes the whole checkpoint from it in minutes; the file is some tens of
+megabytes.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ MATRICES = (*ATTENTION, *BLOCK)
 
 class RecipeError(ValueError):
     """The file is not a recipe for this model; the message says what was expected."""
+
 
 RECIPES = Path(__file__).parent
 """Where the project's own recipes are."""
