@@ -95,11 +95,15 @@ async def measure(url: str | None, replies: int, interruptions: int, echo_db: fl
                 "--status-command", f"sh -c 'echo $0 >> {lights}'",
             ) as kiosk,
         ):  # fmt: skip
-            await _until(lights, "asleep")
-            if replies:
-                await place.say(wake_words()[0].audio())
-            await _ask(place, relay, lights, replies)
-            await _interrupt(place, relay, lights, interruptions)
+            try:
+                await _until(lights, "asleep")
+                if replies:
+                    await place.say(wake_words()[0].audio())
+                await _ask(place, relay, lights, replies)
+                await _interrupt(place, relay, lights, interruptions)
+            except TimeoutError:
+                print(f"the kiosk said:\n{(folder / 'printed').read_text()}")
+                raise
             print(f"memory of the kiosk, at most: {peak_megabytes(kiosk):.0f} MB")
 
 
