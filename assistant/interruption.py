@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 
 _FAINT = 10.0
 """dB under the caller's usual level from which a voice is somebody else's: the television, or a
@@ -20,6 +20,9 @@ _BRIEF = 0.65
 """Seconds of speech that a hummed or murmured assent hardly exceeds."""
 _OWN_WORDS = 0.7
 """Part of the words that the reply itself has just said, from which they are its echo."""
+_SOUNDS_LIKE, _LONG_ENOUGH = 0.8, 3
+"""Likeness by letters, and number of words, from which unclear words are those of the reply,
+misheard: an echo's "I didn't drop" for "I didn't stop"."""
 _LASTING, _LASTING_UNCLEAR = 0.6, 0.85
 """Seconds of speech, with a word in it that is clear or not, that take the floor."""
 _EARLY = 1.0
@@ -147,11 +150,21 @@ def stops(text: str) -> bool:
     return any(words[: len(phrase)] == phrase for phrase in _STOP_PHRASES)
 
 
-def echoed(text: str, spoken: str) -> float:
-    """Part of the words of `text` that stand, in this order, in what was just `spoken`."""
-    words = tokens(text)
-    matcher = SequenceMatcher(a=words, b=tokens(spoken), autojunk=False)
+def echoed(text: str, spoken: str, confidence: float = 1.0) -> float:
+    """Part of the words of `text` that stand, in this order, in what was just `spoken`; all of
+    them where they are unclear and sound like a stretch of it."""
+    words, said = tokens(text), tokens(spoken)
+    if confidence < _CLEAR and len(words) >= _LONG_ENOUGH and _sounds_like(words, said):
+        return 1.0
+    matcher = SequenceMatcher(a=words, b=said, autojunk=False)
     return sum(block.size for block in matcher.get_matching_blocks()) / max(len(words), 1)
+
+
+def _sounds_like(words: list[str], said: list[str]) -> bool:
+    """Whether the words are, letter by letter, nearly those of some stretch of what was said."""
+    size = len(words)
+    stretches = [" ".join(said[at : at + size]) for at in range(len(said) - size + 1)]
+    return bool(get_close_matches(" ".join(words), stretches, 1, _SOUNDS_LIKE))
 
 
 def _beyond(words: list[str], phrases: list[list[str]]) -> list[str]:

@@ -76,8 +76,9 @@ class Listener:
             self._session.turn(floor.RecognitionFailed(pause))
             return
         self._spoken = self._spoken._replace(recognition=self._clock.time() - began)
-        text = words.stable
-        self._session.turn(floor.Transcribed(pause, text, words.confidence, self._echoed(text)))
+        text, confidence = words.stable, words.confidence
+        echo = self._echoed(text, confidence)
+        self._session.turn(floor.Transcribed(pause, text, confidence, echo))
 
     async def score(self, pause: int) -> None:
         """How the turn's end sounds, for the manager."""
@@ -113,10 +114,10 @@ class Listener:
         if turn is None or turn.announced:
             self._session.caller.caption(stable)
         said = floor.Heard(stable, likely, words.quiet, words.confidence)
-        said = replace(said, echoed=self._echoed(likely), below=self.ear.below)
+        said = replace(said, echoed=self._echoed(likely, words.confidence), below=self.ear.below)
         self._session.turn(said)
 
-    def _echoed(self, words: str) -> float:
+    def _echoed(self, words: str, confidence: float) -> float:
         """Part of the caller's words that the reply has just said itself."""
         reply = self._session.reply
-        return echoed(words, reply.text[-_JUST_SAID:]) if reply else 0.0
+        return echoed(words, reply.text[-_JUST_SAID:], confidence) if reply else 0.0

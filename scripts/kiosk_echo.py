@@ -21,18 +21,22 @@ from assistant.clients.demo import server
 from room import Relay, Room, missing, peak_megabytes, relayed, room
 
 _ANSWER_S = 120.0
+_NOTICED_S = 1.0
+"""Until a caller who speaks over a reply is noticed at most; one that ends sooner was over."""
+_SILENCE_S = "6"
+"""Until the kiosk hangs up."""
 _STARTED = "input_audio_buffer.speech_started"
 _UNDERSTOOD = "conversation.item.input_audio_transcription.completed"
 
 
-async def _open(lights: Path) -> None:
-    """Until the kiosk says that the floor is open."""
+async def _until(lights: Path, state: str) -> None:
+    """Until that is what the kiosk's light says."""
 
-    def state() -> str:
-        return lights.read_text().split()[-1]
+    def shown() -> list[str]:
+        return lights.read_text().split()[-1:]
 
     async with asyncio.timeout(_ANSWER_S):
-        while state() != "open":  # noqa: ASYNC110  # a file has no event
+        while shown() != [state]:  # noqa: ASYNC110  # a file has no event
             await asyncio.sleep(0.1)
 
 
@@ -44,25 +48,37 @@ async def _ask(place: Room, relay: Relay, lights: Path, replies: int) -> None:
         await asyncio.sleep(1)
         await place.say(line.audio())
         status = (await relay.until("response.done", done + 1, _ANSWER_S))["response"]["status"]
-        await _open(lights)
+        await _until(lights, "open")
         own = len(relay.all(_STARTED)) - begun - 1
         heard = relay.all(_UNDERSTOOD)[-1]["transcript"]
         print(f"{line.text!r} heard as {heard!r}: {status}, interrupted itself {own} times")
 
 
 async def _interrupt(place: Room, relay: Relay, lights: Path, times: int) -> None:
-    lines = demo()
+    """Each in a call of its own: in the same one, a small model tells the story once more up to
+    where it was broken off, and no further, so that there is nothing left to speak over."""
+    lines, heard, over = demo(), 0, 0
     for _ in range(times):
+        await _until(lights, "asleep")
         done = len(relay.all("response.done"))
         begun = len(relay.all("response.output_item.added"))
+        await place.say(wake_words()[0].audio())
         await asyncio.sleep(1)
         await place.say(lines["story"].audio())
         await relay.sounding(begun + 1, 3.0, _ANSWER_S)
+        spoke = asyncio.get_running_loop().time()
         await place.say(lines["stop"].audio())
         status = (await relay.until("response.done", done + 1, _ANSWER_S))["response"]["status"]
+        ended = relay.times("response.done")[done] - spoke
         await relay.until("response.done", done + 2, _ANSWER_S)
-        await _open(lights)
-        print(f"spoken over: {status}, heard as {relay.all(_UNDERSTOOD)[-1]['transcript']!r}")
+        await _until(lights, "open")
+        heard += status == "cancelled"
+        over += status == "completed" and ended < _NOTICED_S
+        print(
+            f"spoken over: {status} {ended:.1f} s after the caller began,"
+            f" heard as {relay.all(_UNDERSTOOD)[-1]['transcript']!r}"
+        )
+    print(f"heard {heard} of {times - over} times; {over} times the reply was over by itself")
 
 
 async def measure(url: str | None, replies: int, interruptions: int, echo_db: float) -> None:
@@ -75,14 +91,19 @@ async def measure(url: str | None, replies: int, interruptions: int, echo_db: fl
             relayed(address) as relay,
             room(folder, echo_db) as place,
             place.client(
-                folder / "printed", "kiosk", "--server", relay.url,
+                folder / "printed", "kiosk", "--server", relay.url, "--silence", _SILENCE_S,
                 "--status-command", f"sh -c 'echo $0 >> {lights}'",
             ) as kiosk,
         ):  # fmt: skip
-            await asyncio.sleep(3)
-            await place.say(wake_words()[0].audio())
-            await _ask(place, relay, lights, replies)
-            await _interrupt(place, relay, lights, interruptions)
+            try:
+                await _until(lights, "asleep")
+                if replies:
+                    await place.say(wake_words()[0].audio())
+                await _ask(place, relay, lights, replies)
+                await _interrupt(place, relay, lights, interruptions)
+            except TimeoutError:
+                print(f"the kiosk said:\n{(folder / 'printed').read_text()}")
+                raise
             print(f"memory of the kiosk, at most: {peak_megabytes(kiosk):.0f} MB")
 
 

@@ -166,6 +166,10 @@ class Relay:
     def all(self, kind: str) -> list[dict[str, Any]]:
         return [event for _, event in self.events if event["type"] == kind]
 
+    def times(self, kind: str) -> list[float]:
+        """The loop's, when those came."""
+        return [at for at, event in self.events if event["type"] == kind]
+
     async def until(self, kind: str, count: int, timeout: float) -> dict[str, Any]:
         """The `count`-th event of that type. Raises TimeoutError."""
         async with asyncio.timeout(timeout), self.news:

@@ -69,6 +69,14 @@ def test_an_echo_has_the_reply_s_words_in_its_order() -> None:
     assert echoed("", spoken) == 0.0
 
 
+def test_an_echo_that_is_misheard_sounds_like_the_reply() -> None:
+    spoken = "Well, I didn't stop. I went on for a while."
+    assert echoed("I didn't drop.", spoken, 0.43) == 1.0
+    assert echoed("I didn't drop.", spoken, 0.9) < 0.7, "so clear, it was the caller"
+    assert echoed("Please don't drop it.", spoken, 0.43) < 0.7
+    assert echoed("Hold on.", "We were told on Monday.", 0.43) < 0.7, "too short to tell"
+
+
 def test_same_words_whatever_the_marks() -> None:
     assert same_words("What time is it?", "what time is it")
     assert not same_words("What time is it?", "what time is this")

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 import jiwer
 import numpy as np
 import pytest
+import soxr
 
+from assistant.clients.line import RATE as LINE_RATE
 from assistant.models import locate
+from kiosk_wake import Ear
 from speech.asr import WhisperRecognizer, once, repeats
 from speech.audio import Resampler, to_float
 from speech.endpoint import SmartTurn
@@ -284,3 +287,10 @@ def test_word_ends_survive_words_that_grow_together() -> None:
     assert ends[1] == pytest.approx(60, abs=10)
     assert ends[2] == pytest.approx(80, abs=10)
     assert ends[3] == 120
+
+
+def test_what_sounds_like_the_wake_word_wakes_no_kiosk() -> None:
+    ear, synth = Ear("hey_jarvis"), piper()
+    for _ in range(3):  # no two are spoken alike
+        steps = [speech.pcm for speech in synth.synthesize("Hey, John is this yours?", speed=0.87)]
+        assert ear.wakes(soxr.resample(np.concatenate(steps), synth.sample_rate, LINE_RATE)) == 0
