@@ -54,6 +54,9 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="another training's grown.pt")
     parser.add_argument("--share", type=float, default=0.5, help="of what it learned")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--average", action="store_true", help="of what it started from and what it has become"
+    )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     unpack(args.work / "dense", DENSE)
@@ -109,17 +112,18 @@ def train(model: Any, held: list[Lesson], lessons: list[Lesson], args: argparse.
     groups = [{"params": [part], "lr": 0.0} for part in named.values()]
     adam = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)
     saved, done = args.work / "grown.pt", 0
-    if saved.exists():
-        state = torch.load(saved, weights_only=True)
-        done = state["step"]
-        adam.load_state_dict(state["adam"])
-        model.load_state_dict(state["model"], strict=False)
-    elif args.start:
+    if args.start:
         begun = torch.load(args.start, weights_only=True)["model"]
         # What is added is a product of two factors: one of them carries the share.
         shares = {name: args.share if _last(name) in _ADDED else 1.0 for name in begun}
         begun = {name: part * shares[name] for name, part in begun.items()}
         model.load_state_dict(begun, strict=False)
+    first = {name: part.detach().clone() for name, part in named.items()}
+    if saved.exists():
+        state = torch.load(saved, weights_only=True)
+        done = state["step"]
+        adam.load_state_dict(state["adam"])
+        model.load_state_dict(state["model"], strict=False)
     print(f"{len(lessons)} lessons; held out, step {done}: {judge(model, held):.3f}", flush=True)
     taught = islice(endless(lessons, args.seed), done, args.steps)
     for step, (tokens, weights) in enumerate(taught, done):
@@ -135,6 +139,9 @@ def train(model: Any, held: list[Lesson], lessons: list[Lesson], args: argparse.
             parts = {name: part.data for name, part in named.items()}
             torch.save({"step": step + 1, "adam": adam.state_dict(), "model": parts}, saved)
             print(f"held out, step {step + 1}: {judge(model, held):.3f}", flush=True)
+    if args.average:
+        for name, part in named.items():
+            part.data = (part.data + first[name]) / 2
 
 
 def pace(step: int, steps: int) -> float:

@@ -14,6 +14,7 @@ import pytest
 from assistant import config, models, packages
 from assistant.models import Catalogue, ModelError, ModelMissing
 from assistant.voices import write_voices
+from llm.moe.recipe import RECIPES
 
 Fake = Callable[[str, Path], Path]
 
@@ -280,16 +281,19 @@ def test_the_catalogue_covers_the_default_configuration(tmp_path: Path) -> None:
         defaults.tts.piper_model,
         defaults.tts.kokoro_model,
         "whisper-tiny.en",
+        "qwen2.5-coder-1.5b",
         "qwen2.5-coder-0.5b",
     }
     assert {catalogue.canonical(name) for name in needed} == set(catalogue.default_set())
     for name in catalogue.names():
-        files = {file.name for file in catalogue[name].files}
+        files = set(catalogue[name].sizes)
         assert catalogue[name].path in {*files, ""}
         for file in catalogue[name].files:
             assert "==" in file.package or file.package.startswith("npm:")
             assert len(file.sha256) == 64
             assert file.name not in file.voices
+        if built := catalogue[name].built:
+            assert (RECIPES / built.recipe).stat().st_size < 32 << 20
 
 
 def test_kokoro_has_british_american_and_chinese_voices(tmp_path: Path) -> None:
@@ -303,4 +307,3 @@ def test_kokoro_has_british_american_and_chinese_voices(tmp_path: Path) -> None:
 def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CONCH_MODELS", str(tmp_path))
     assert models.Catalogue.load().root == tmp_path
-

@@ -28,8 +28,9 @@ _OTHERS: list[str] = tomllib.loads(_HERE.with_name("prompts.toml").read_text(enc
 _OURS, _CHINESE, _TOOLS, _RULE, _TOLD, _RECALL = 0.75, 0.2, 0.09, 0.06, 0.6, 0.12
 """Shares: of our own instructions, and of conversations in Chinese, with tools, with a rule that
 holds to the end, with something told and asked again, with a question about what was asked."""
-_KINDS = (("fact", 0.42), ("sum", 0.64), ("task", 0.9), ("talk", 1.0))
+_KINDS = (("fact", 0.36), ("sum", 0.66), ("task", 0.9), ("talk", 1.0))
 """What a turn is about, each up to a share."""
+_WHOLE = 0.6
 _ASKING = tuple(
     "What|Who|Which|How|When|Where|Is |Was |Did |Does |Are |In |At |On |A |The ".split("|")
 )
@@ -168,7 +169,9 @@ def _turn(rng: random.Random, language: str) -> Pair:
 def _fact(rng: random.Random, language: str) -> Pair:
     table, row = _row(rng, language)
     asked, *answers = rng.choice(table.frames)
-    return capital(asked.format(*row)), capital(rng.choice(answers).format(*row))
+    # Mostly in a whole sentence: a small model finds the fact in its course.
+    answer = max(answers, key=len) if rng.random() < _WHOLE else rng.choice(answers)
+    return capital(asked.format(*row)), capital(answer.format(*row))
 
 
 def _row(rng: random.Random, language: str) -> tuple[Table, tuple[str, ...]]:

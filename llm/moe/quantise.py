@@ -44,7 +44,10 @@ def quantise(weight: NDArray[np.float32], kind: Kind) -> NDArray[np.uint8]:
     weight = np.ascontiguousarray(weight, np.float32)
     blocks = np.empty(stored(weight.shape, kind), np.uint8)
     columns = weight.shape[-1]
+    # Q4_0 looks for the scale with the least error only where it is told how much a column counts.
+    counts = np.ones(columns, np.float32) if kind == Kind.Q4_0 else None
     _ggml()(
-        int(kind), weight.ctypes.data, blocks.ctypes.data, 0, weight.size // columns, columns, None
-    )
+        int(kind), weight.ctypes.data, blocks.ctypes.data, 0, weight.size // columns, columns,
+        None if counts is None else counts.ctypes.data,
+    )  # fmt: skip
     return blocks

@@ -100,12 +100,14 @@ def pose(
     language = "chinese" if chinese else "english"
     kind = rng.choice([kind for kind in DRAWS if book[kind].get(language)])
     entry, drawn, words = book[kind], DRAWS[kind](rng), rng.random() < 0.55
-    replies: Sequence[str] = entry.get(f"{language}_work", book[f"{language}_short"])
+    short: Sequence[str] = book[f"{language}_short"]
+    replies: Sequence[str] = entry.get(f"{language}_work", short)
     if 0 in drawn.values() and kind in _SPLIT:
-        replies = book[f"{language}_short"]
+        replies = short
+    # A small model reckons in digits, whatever it was asked in; the voice says them as well.
     asked, replied = (
-        capital(render(rng.choice(frames), drawn, chinese=chinese, words=words))
-        for frames in (entry[language], replies)
+        capital(render(rng.choice(frames), drawn, chinese=chinese, words=said))
+        for frames, said in ((entry[language], words), (replies, False))
     )
     return asked, replied, kind, drawn
 
