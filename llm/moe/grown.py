@@ -45,10 +45,10 @@ class GrownBlock(nn.Module):
         weights = torch.zeros(len(tokens), self.shape.experts).scatter(1, chosen, likely)
         gate, up, down = (part.to(x.dtype) for part in (self.gate, self.up, self.down))
         active = silu(linear(tokens, gate)) * linear(tokens, up)
-        active = active.unflatten(1, (self.shape.experts, self.neurons))
+        active = active.reshape(len(tokens), self.shape.experts, self.neurons)
         added = (active * weights.to(x.dtype)[..., None]).flatten(1) @ down
-        whole: Tensor = self.block(x)
-        return whole + added.reshape(x.shape)
+        whole: Tensor = self.block(x) + added.reshape(x.shape)
+        return whole
 
     def learned(self) -> Grown:
         parts = (part.detach().numpy() for part in (self.gate, self.up, self.down))

@@ -111,7 +111,7 @@ class Recipe:
         """Neurons of each routed expert. Raises RecipeError."""
         first = self.layers[0]
         if first.grown is not None:
-            return first.grown.gate.shape[1]
+            return int(first.grown.gate.shape[1])
         return self.shape.routed(len(first.order))
 
 
