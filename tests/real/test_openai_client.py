@@ -22,7 +22,7 @@ import pytest_asyncio
 import soundfile
 import soxr
 
-from assistant.config import Config, ServerConfig, TtsConfig
+from assistant.config import Config, LlmConfig, ServerConfig, TtsConfig
 from speech.audio import to_float
 from speech.interfaces import RATE as HEARD
 from tests.loopback import Loopback, serving
@@ -47,7 +47,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server() -> AsyncIterator[Loopback]:
-    config = Config(server=ServerConfig(port=0), tts=TtsConfig(engine="piper"))
+    llm, tts = LlmConfig(model="qwen2.5-coder-1.5b"), TtsConfig(engine="piper")
+    config = Config(server=ServerConfig(port=0), llm=llm, tts=tts)
     async with serving(None, config) as server:
         server.service.ready()
         yield server
