@@ -25,7 +25,7 @@ from rich.table import Table
 from assistant.config import INSTRUCTIONS
 from llm.interfaces import Message, Prompt, Sampling, TextDelta, ToolCall
 from llm.llamacpp import LlamaCppEngine
-from llm.moe.judging import Question, Questions, load, right
+from llm.moe.judging import QUESTIONS, Question, Questions, load, right
 
 GREEDY = Sampling(temperature=0.0, max_tokens=60)
 _SLOTS = 4
@@ -128,10 +128,11 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="also write it here")] = None,
     threads: int = 2,
     *,
+    questions_file: Annotated[Path, typer.Option("--questions")] = QUESTIONS,
     wrong: Annotated[bool, typer.Option(help="print what was answered wrong")] = False,
 ) -> None:
     """Print the share of right answers, by kind of question."""
-    questions, console = load(), Console()
+    questions, console = load(questions_file), Console()
     kinds = [*questions.questions, "all"]
     table, figures = Table("model", *kinds), {}
     for path in models:

@@ -281,8 +281,8 @@ def test_the_catalogue_covers_the_default_configuration(tmp_path: Path) -> None:
         defaults.tts.piper_model,
         defaults.tts.kokoro_model,
         "whisper-tiny.en",
-        "qwen2.5-coder-1.5b",
         "qwen2.5-coder-0.5b",
+        "conch-moe",
     }
     assert {catalogue.canonical(name) for name in needed} == set(catalogue.default_set())
     for name in catalogue.names():

@@ -1,5 +1,5 @@
-"""The whole server with its default language model, a mixture of experts: what it says, it hears;
-what it is asked, it answers."""
+"""The whole server with a mixture of experts: what it says, it hears; what it is asked, it
+answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from assistant.config import Config, LlmConfig, TtsConfig
 from assistant.server import create_app
 
 CONFIG = Config(
-    llm=LlmConfig(temperature=0.0, context=1024),
+    llm=LlmConfig(model="conch-moe", temperature=0.0, context=1024),
     tts=TtsConfig(engine="piper"),
 )
 TEXT = "The morning train was late again. We walked along the river instead."
