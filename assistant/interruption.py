@@ -39,7 +39,8 @@ _BACKCHANNELS = frozenset(
 _PHRASES = (
     "i see", "i c", "got it", "of course", "all right", "i know", "no way", "that's right",
     "that's nice", "that's great", "that's interesting", "that's true", "makes sense",
-    "that makes sense", "go on", "fair enough", "good point", "oh dear", "oh my", "my goodness", "you're right",
+    "that makes sense", "go on", "fair enough", "good point", "oh dear", "oh my",
+    "my goodness", "you're right",
     "是的", "好的", "真的", "明白", "懂了", "没错", "原来如此", "そうですね", "なるほど",
 )  # fmt: skip
 """Said by a listener who does not want the floor."""
