@@ -37,7 +37,7 @@ _BACKCHANNELS = frozenset(
     "嗯 哦 噢 啊 哈 对 是 好 喔 うん はい ええ 네 응".split()
 )
 _PHRASES = (
-    "i see", "i c", "got it", "of course", "all right", "i know", "no way", "that's right",
+    "i see", "got it", "of course", "all right", "i know", "no way", "that's right",
     "that's nice", "that's great", "that's interesting", "that's true", "makes sense",
     "that makes sense", "go on", "fair enough", "good point", "oh dear", "oh my",
     "my goodness", "you're right",

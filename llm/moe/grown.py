@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
 from llm.moe.recipe import ATTENTION, BLOCK, Grown, LayerRecipe, Recipe, Shape
-from llm.moe.student import Adapted
+from llm.moe.student import adapt
 
 
 class GrownBlock(nn.Module):
@@ -26,8 +26,7 @@ class GrownBlock(nn.Module):
     def __init__(self, block: Any, shape: Shape, neurons: int, rank: int) -> None:
         super().__init__()
         self.block, self.shape, self.neurons = block, shape, neurons
-        for own in BLOCK.values():
-            setattr(block, own, Adapted(getattr(block, own), rank))
+        adapt(block, BLOCK, rank)
         gate, up = (getattr(block, own).base.weight for own in ("gate_proj", "up_proj"))
         hidden = gate.shape[1]
         # An expert sees what some of the block's own neurons see: directions that mean something.
@@ -68,8 +67,7 @@ def sprouting(dense: Any, shape: Shape, *, neurons: int, rank: int, seed: int = 
     dense.requires_grad_(False)
     for layer in dense.model.layers:
         layer.mlp = GrownBlock(layer.mlp, shape, neurons, rank)
-        for own in ATTENTION.values():
-            setattr(layer.self_attn, own, Adapted(getattr(layer.self_attn, own), rank))
+        adapt(layer.self_attn, ATTENTION, rank)
     return dense
 
 

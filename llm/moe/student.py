@@ -9,6 +9,7 @@ weighs all chosen experts alike (see `export`).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -50,6 +51,12 @@ class Adapted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.base(x) + self.correction.outer(self.correction.inner(x))
         return y
+
+
+def adapt(part: Any, names: Mapping[str, str], rank: int) -> None:
+    """Give `part`'s linear layers, those that `names` leads to, a correction each."""
+    for own in names.values():
+        setattr(part, own, Adapted(getattr(part, own), rank))
 
 
 class CutBlock(nn.Module):
@@ -120,8 +127,7 @@ def student(dense: Any, recipe: Recipe, *, block_rank: int, attention_rank: int)
         parameter.requires_grad_(False)
     for layer, made in zip(dense.model.layers, recipe.layers, strict=True):
         layer.mlp = CutBlock(layer.mlp, made, recipe.shape, block_rank)
-        for own in ATTENTION.values():
-            setattr(layer.self_attn, own, Adapted(getattr(layer.self_attn, own), attention_rank))
+        adapt(layer.self_attn, ATTENTION, attention_rank)
     return dense
 
 
