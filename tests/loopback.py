@@ -12,10 +12,6 @@ from assistant.config import Config, ServerConfig
 from assistant.server import Server, Service, create_app
 from tests.fakes import FakeEngines
 
-_PATIENCE = 10
-"""Seconds for what takes none, on a machine with other things to do; a call whose client may come
-back lasts longer (`server.resume_s`)."""
-
 
 @dataclass(frozen=True)
 class Loopback:
@@ -27,8 +23,9 @@ class Loopback:
         return f"ws://{self.host}/v1/realtime"
 
     async def empty(self) -> None:
-        """Return once no call is under way. Raises TimeoutError after some."""
-        async with asyncio.timeout(_PATIENCE):
+        """Return once no call is under way. Raises TimeoutError after a second: that long the end
+        of a call may take."""
+        async with asyncio.timeout(1):
             while self.service.calls:  # noqa: ASYNC110  # as /healthz sees it
                 await asyncio.sleep(0.005)
 

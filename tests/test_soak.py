@@ -111,7 +111,7 @@ async def calls(server: Loopback, engines: NamedEngines, seeds: range, tasks: in
     await asyncio.gather(*(line() for _ in range(AT_ONCE)))
     await server.empty()
     with suppress(TimeoutError):  # the test then says which they are
-        async with asyncio.timeout(10):  # the server gives memory back after the last call
+        async with asyncio.timeout(1):  # the server gives memory back after the last call
             while len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110  # seen from outside
                 await asyncio.sleep(0.01)
 

@@ -84,7 +84,7 @@ async def test_closing_a_reply_frees_the_slot_at_once(engine: LlamaCppEngine) ->
         for _ in range(5):
             await anext(parts)
         closed = loop.time()
-    assert loop.time() - closed < 2
+    assert loop.time() - closed < 0.5
     assert "Paris" in (await answer(model, ask("What is the capital of France?")))[0]
 
 
@@ -97,7 +97,7 @@ async def test_a_cancelled_prefill_stops_between_batches(engine: LlamaCppEngine)
     reading.cancel()
     await asyncio.wait([reading])
     assert reading.cancelled()
-    assert loop.time() - cancelled < 4
+    assert loop.time() - cancelled < 1.5
     text, _, finished = await answer(model, ask("What is the capital of France?"))
     assert "Paris" in text
     assert finished.input_tokens < 100
