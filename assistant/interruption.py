@@ -13,11 +13,22 @@ from difflib import SequenceMatcher, get_close_matches
 _FAINT = 10.0
 """dB under the caller's usual level from which a voice is somebody else's: the television, or a
 person across the room."""
-_DOUBTFUL, _CLEAR = 0.35, 0.6
-"""Confidence under which words are what a recogniser makes of a noise, and from which even a
-short one is believed: it writes "I'm him" for a hummed assent."""
-_BRIEF = 0.65
-"""Seconds of speech that a hummed or murmured assent hardly exceeds."""
+_GUESSED, _HASTY, _DOUBTFUL, _FAIR, _CLEAR = 0.25, 0.3, 0.35, 0.45, 0.6
+"""Confidence under which a brief question or "stop" is what a recogniser makes of a noise; under
+which "stop" is when the speech goes on; under which other words are; from which words of speech
+that goes on are believed; and from which even a short one is: it writes "I'm him" for a hummed
+assent."""
+_BRIEF, _BRIEF_WORD = 0.65, 0.85
+"""Seconds of speech that a hummed or murmured assent hardly exceeds, and one that is recognised as
+a single doubtful word."""
+_PACE, _AHEAD = 5, 1
+"""Words that a second of speech holds, and how many more are believed: of a first syllable the
+recogniser makes a whole sentence."""
+_ALIKE, _SHORTEST = 0.78, 4
+"""Likeness by letters, and their number, from which unclear words are a backchannel, misheard."""
+_REMNANT = 3
+"""Letters of the words, at most two, that are made of the breath after a backchannel: "of course
+it"."""
 _OWN_WORDS = 0.7
 """Part of the words that the reply itself has just said, from which they are its echo."""
 _SOUNDS_LIKE, _LONG_ENOUGH = 0.8, 3
@@ -30,15 +41,18 @@ _EARLY = 1.0
 a sentence, or be answering the tone with which it began."""
 
 _BACKCHANNELS = frozenset(
-    "mm mhm mmhm hm hmm hmmm mmm mm-hmm mm-hm mhmm uh-huh uhhuh uh huh um ah aha oh yeah yep yup "
-    "yes okay ok right sure wow really good great nice cool interesting true exactly "
-    "absolutely indeed lovely wonderful amazing "
+    "m h mm mhm mmhm hm hmm hmmm mmm mm-hmm mm-hm mhmm uh-huh uhhuh uh huh um ah aha oh yeah "
+    "yep yup yes okay ok right sure wow really good great nice cool interesting true exactly "
+    "absolutely indeed lovely wonderful amazing alright "
     "ja genau aha stimmt oui d'accord ouais sí claro vale ajá sì certo sim "
     "嗯 哦 噢 啊 哈 对 是 好 喔 うん はい ええ 네 응".split()
 )
 _PHRASES = (
-    "i see", "got it", "of course", "all right", "i know", "no way", "that's right",
-    "that's nice", "that's great", "that's interesting", "that's true", "makes sense",
+    "i see", "got it", "of course", "all right", "i know", "i understand", "no way", "that's right",
+    "that's nice", "that's great", "that's interesting", "that's true", "that's good",
+    "that is nice", "that is great", "that is interesting", "that is true", "that is right",
+    "that is good",
+    "makes sense", "make sense",
     "that makes sense", "go on", "fair enough", "good point", "oh dear", "oh my",
     "my goodness", "you're right",
     "是的", "好的", "真的", "明白", "懂了", "没错", "原来如此", "そうですね", "なるほど",
@@ -53,6 +67,21 @@ _STOP = (
     "待って", "ストップ", "잠깐", "그만",
 )  # fmt: skip
 """Beginnings that stop, contradict or ask to speak: no more words are needed."""
+_ASK = (
+    "what", "who", "whose", "why", "when", "where", "which", "how", "what's", "who's", "where's",
+    "is it", "is he", "is she", "is that", "is there", "is this", "are", "do you", "do i", "does",
+    "did", "can you", "could you", "will", "would", "should",
+    "again", "say", "repeat", "louder", "speak up", "slow", "slower", "too", "forget it", "not",
+    "tell me", "next", "another", "go back", "help", "skip", "explain", "turn", "show", "give",
+    "play", "change", "find", "read", "call", "start", "more", "less",
+    "was", "wer", "wie", "wo", "wann", "warum", "nochmal", "lauter", "quoi", "qui", "comment",
+    "pourquoi", "où", "quand", "combien", "qué", "quién", "cómo", "dónde", "cuándo", "cuánto",
+    "什么", "谁", "为什么", "哪", "怎么", "多少", "几", "再说", "大声", "慢点",
+    "なに", "何", "だれ", "どこ",
+)  # fmt: skip
+"""Beginnings of a question or a wish: said alone they are brief, and never a backchannel."""
+_LETTERS = {"b": "be", "c": "see", "k": "okay", "o": "oh", "r": "are", "u": "you", "y": "why"}
+"""A recogniser may write a word that is a letter's name as the letter."""
 _THINKING = (
     "let me think", "let me see", "let's see", "give me a second", "give me a moment",
     "give me a minute", "hmm", "hm", "um", "uh", "uhm", "er", "erm", "mm", "well", "so", "i mean",
@@ -89,7 +118,7 @@ class Candidate:
     """The reply has ended with a question: "yes" is an answer to it."""
 
 
-def judge(candidate: Candidate) -> tuple[Verdict, str]:  # noqa: PLR0911  # a table
+def judge(candidate: Candidate) -> tuple[Verdict, str]:  # noqa: C901, PLR0911  # a table
     """What it is by now, and why."""
     c = candidate
     if c.words is None:
@@ -102,21 +131,38 @@ def judge(candidate: Candidate) -> tuple[Verdict, str]:  # noqa: PLR0911  # a ta
         return undecided, f"{c.below:.0f} dB under the caller"
     if not words:
         return undecided, "no words"
+    short = c.final and c.speech < _BRIEF_WORD
+    if c.confidence >= (_GUESSED if short else _HASTY):
+        if stops(c.words):
+            return Verdict.INTERRUPT, f"asks to stop: {c.words.strip()}"
+        if short and asks(c.words) and c.echoed < _OWN_WORDS:
+            return Verdict.INTERRUPT, f"asks: {c.words.strip()}"
     if c.confidence < _DOUBTFUL * (1 if len(words) > 1 else 0.7):
         return undecided, f"doubtful words: {c.words.strip()}"
-    if stops(c.words):
-        return Verdict.INTERRUPT, f"asks to stop: {c.words.strip()}"
-    if is_backchannel(c.words):
+    if is_backchannel(c.words) or (_unclear(c) and _nearly_backchannel(c.words)):
         if c.final and c.answers:
             return Verdict.INTERRUPT, f"an answer: {c.words.strip()}"
         return undecided, f"backchannel: {c.words.strip()}"
     early = c.age < _EARLY
-    if c.final and c.speech < _BRIEF and len(words) <= 2 and c.confidence < _CLEAR:
+    guess = len(words) == 1 and c.confidence < _FAIR
+    brief = c.speech < (_BRIEF_WORD if guess else _BRIEF) and len(words) <= 2
+    if c.final and brief and c.confidence < _CLEAR:
         return Verdict.LET_GO, f"brief and unclear: {c.words.strip()}"
     lasting = _LASTING if len(words) > 1 or c.confidence >= _CLEAR else _LASTING_UNCLEAR
-    if c.final or len(words) >= 3 + early or c.speech >= lasting * (1 + early / 2):
+    many = len(words) >= 3 + early and (c.confidence >= _CLEAR or _plausible(c, len(words)))
+    if c.final or many or c.speech >= lasting * (1 + early / 2):
         return Verdict.INTERRUPT, f"wants the floor: {c.words.strip()}"
     return Verdict.OPEN, f"too little: {c.words.strip()}"
+
+
+def _unclear(candidate: Candidate) -> bool:
+    """Whether other words may have been said, or may still be to come."""
+    return candidate.confidence < _CLEAR or not candidate.final
+
+
+def _plausible(candidate: Candidate, words: int) -> bool:
+    """Whether doubtful words can be what was said so far."""
+    return candidate.confidence >= _FAIR and words <= _AHEAD + _PACE * candidate.speech
 
 
 def is_faint(below: float) -> bool:
@@ -126,7 +172,8 @@ def is_faint(below: float) -> bool:
 
 def tokens(text: str) -> list[str]:
     """Words in lower case, of Chinese and Japanese the characters."""
-    return _TOKEN.findall(text.lower().replace("’", "'"))
+    found = _TOKEN.findall(text.lower().replace("’", "'"))
+    return [_LETTERS.get(word, word) for word in found]
 
 
 def same_words(one: str, other: str) -> bool:
@@ -149,6 +196,28 @@ def stops(text: str) -> bool:
     """Whether `text` begins, after backchannels, with words that stop, contradict or ask."""
     words = _beyond(tokens(text), _BACKCHANNEL_PHRASES)
     return any(words[: len(phrase)] == phrase for phrase in _STOP_PHRASES)
+
+
+def asks(text: str) -> bool:
+    """Whether `text` begins, after backchannels, as a question or a wish does."""
+    words = _beyond(tokens(text), _BACKCHANNEL_PHRASES)
+    words = words[1:] if words[:1] == ["and"] else words
+    return any(words[: len(phrase)] == phrase for phrase in _ASK_PHRASES)
+
+
+def _nearly_backchannel(text: str) -> bool:
+    """Whether unclear words are a backchannel with a breath behind it, or sound like one."""
+    words = tokens(text)
+    left = _beyond(words, _BACKCHANNEL_PHRASES)
+    if len(left) < len(words) and len(left) <= 2 and all(len(word) <= _REMNANT for word in left):
+        return True
+    letters = "".join(words)
+    question = text.rstrip().endswith(("?", "？"))
+    return (
+        not question
+        and len(letters) >= _SHORTEST
+        and bool(get_close_matches(letters, _BACKCHANNEL_LETTERS, 1, _ALIKE))
+    )
 
 
 def echoed(text: str, spoken: str, confidence: float = 1.0) -> float:
@@ -183,5 +252,7 @@ def _longest_first(*phrases: str) -> list[list[str]]:
 
 
 _BACKCHANNEL_PHRASES = _longest_first(*_PHRASES, *_BACKCHANNELS)
+_BACKCHANNEL_LETTERS = ["".join(phrase) for phrase in _BACKCHANNEL_PHRASES]
 _STOP_PHRASES = _longest_first(*_STOP)
+_ASK_PHRASES = _longest_first(*_ASK)
 _THINKING_PHRASES = _longest_first(*_THINKING)

@@ -105,6 +105,38 @@ def test_what_it_is(change: dict[str, object], verdict: Verdict) -> None:
     assert judge(replace(LONG, **change))[0] is verdict  # type: ignore[arg-type]  # by name
 
 
+BRIEF = Candidate("", final=True, speech=0.5, age=3.0, confidence=0.45)
+
+
+@pytest.mark.parametrize(
+    "words", ["What?", "and y", "Which one?", "Speak up.", "Again", "Wie bitte?", "为什么"]
+)
+def test_a_brief_question_or_wish_takes_the_floor(words: str) -> None:
+    assert judge(replace(BRIEF, words=words))[0] is Verdict.INTERRUPT
+    assert judge(replace(BRIEF, words=words, confidence=0.2))[0] is Verdict.LET_GO
+    assert judge(replace(BRIEF, words=words, echoed=1.0))[0] is Verdict.LET_GO
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["God it", "make sense", "That's noise.", "Of course it.", "I c", "Yeah, it is.", "H M"],
+)
+def test_an_unclear_backchannel_is_known_by_its_sound(words: str) -> None:
+    unclear = replace(BRIEF, words=words, speech=0.8)
+    assert judge(unclear)[0] is Verdict.LET_GO
+    assert judge(replace(unclear, final=False))[0] is Verdict.OPEN
+
+
+def test_a_question_is_no_unclear_backchannel() -> None:
+    assert judge(replace(BRIEF, words="Is that true?", speech=0.9))[0] is Verdict.INTERRUPT
+
+
+def test_a_sentence_made_of_one_syllable_is_not_believed_yet() -> None:
+    guess = replace(BRIEF, words="That's what it is.", final=False, speech=0.25)
+    assert judge(guess)[0] is Verdict.OPEN
+    assert judge(replace(guess, speech=0.6))[0] is Verdict.INTERRUPT
+
+
 @given(st.text(max_size=60), st.booleans(), st.floats(0, 5), st.floats(0, 1))
 def test_what_has_ended_is_decided(text: str, over: bool, speech: float, confidence: float) -> None:
     verdict, why = judge(
