@@ -1,10 +1,10 @@
 """Make a recipe: what turns the packaged small dense model into a mixture that says more.
 
 Its blocks stay whole; routed experts and corrections beside them learn from conversations with
-right answers (llm/moe/lessons.py) and from the larger dense model's replies, where
-scripts/make_moe.py has left some. Training goes on where it was stopped. `--start` takes what
-another training learned, and `--share` how much of it: half of a training at a high rate keeps
-what it taught and undoes what it broke (https://arxiv.org/abs/2109.01903).
+right answers and from some written out (llm/moe/lessons.py), and from the larger dense model's
+replies, where scripts/make_moe.py has left some. Training goes on where it was stopped. `--start`
+takes what another training learned, and `--share` how much of it: half of a training at a high
+rate keeps what it taught and undoes what it broke (https://arxiv.org/abs/2109.01903).
 
     .venv/bin/python scripts/grow_moe.py --work out/grow -o out/grow/moe.npz
 """
@@ -26,8 +26,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llm.moe.distil import Lesson, batches, lesson
 from llm.moe.grown import learned, sprouting
-from llm.moe.judging import load as load_questions
-from llm.moe.lessons import Taught, teach
+from llm.moe.judging import every
+from llm.moe.lessons import Taught, teach, written
 from llm.moe.recipe import Shape, save
 from make_moe import conversations, unpack
 
@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--replies", type=Path, help="the larger model's, of make_moe.py")
     parser.add_argument("--steps", type=int, default=165)
+    parser.add_argument("--drawn", type=int, default=6, help="conversations from tables, a step")
     parser.add_argument("--rate", type=float, default=1.0, help="times RATES")
     parser.add_argument("--start", type=Path, help="another training's grown.pt")
     parser.add_argument("--share", type=float, default=0.5, help="of what it learned")
@@ -63,12 +64,13 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(args.work / "dense")
     model = AutoModelForCausalLM.from_pretrained(args.work / "dense", dtype=torch.bfloat16).eval()
     sprouting(model, SHAPE, neurons=NEURONS, rank=RANK, seed=args.seed)
-    asked = [text for kind in load_questions().questions.values() for q in kind for text in q.ask]
+    asked = [text for questions in every() for text in questions.asked()]
     drawn = (
-        read(tokenizer, taught) for taught in teach(args.steps * 6 + HELD_OUT, args.seed, asked)
+        read(tokenizer, taught)
+        for taught in teach(args.steps * args.drawn + HELD_OUT, args.seed, asked)
     )
     held = list(islice(drawn, HELD_OUT))
-    lessons = list(drawn)
+    lessons = [*drawn, *(read(tokenizer, taught) for taught in written(args.seed, asked))]
     if args.replies:
         lessons += [lesson(*one, instructions=0) for one in conversations(tokenizer, args.replies)]
     train(model, held, lessons, args)

@@ -80,7 +80,7 @@ def main() -> None:
 def write_replies(path: Path, number: int, seed: int) -> None:
     """One line a conversation: its text as the dense model reads it, and where its replies are."""
     done = len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
-    asked = [text for kind in load_questions().questions.values() for q in kind for text in q.ask]
+    asked = load_questions().asked()
     waiting = list(draw(number, seed, without=asked))[done:]
     if not waiting:
         return

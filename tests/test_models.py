@@ -282,7 +282,7 @@ def test_the_catalogue_covers_the_default_configuration(tmp_path: Path) -> None:
         defaults.tts.kokoro_model,
         "whisper-tiny.en",
         "qwen2.5-coder-0.5b",
-        "conch-moe",
+        "qwen2.5-coder-1.5b",
     }
     assert {catalogue.canonical(name) for name in needed} == set(catalogue.default_set())
     for name in catalogue.names():

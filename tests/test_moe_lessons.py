@@ -188,3 +188,19 @@ def test_barred_texts_are_kept_out_of_what_is_drawn() -> None:
     guard = Guard(barred)
     assert all(guard.lets([pair]) for pair in _pairs(200, 11, barred))
     assert not set(barred) & {asked for asked, _ in _pairs(200, 11, barred)}
+
+
+def test_talks_alternate_between_caller_and_assistant_and_can_be_spoken() -> None:
+    talks = list(lessons.written(1))
+    assert len(talks) > 300
+    for taught in talks:
+        assert 1 <= len(taught.turns) <= 4
+        for line in (line for pair in taught.turns for line in pair):
+            assert line == line.strip()
+            assert 0 < len(line) <= 400
+            assert not re.search(r"[*#_`<>|{}\[\]]|https?:", line), line
+
+
+def test_a_talk_that_says_what_is_judged_is_left_out() -> None:
+    said = next(lessons.written(1)).turns[0][0]
+    assert all(said != asked for taught in lessons.written(1, [said]) for asked, _ in taught.turns)

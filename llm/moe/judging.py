@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,10 @@ class Questions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By kind."""
     tools: tuple[dict[str, Any], ...]
 
+    def asked(self) -> list[str]:
+        """What is said in them, by caller and assistant."""
+        return [text for kind in self.questions.values() for q in kind for text in q.ask]
+
     def toolbox(self) -> tuple[Tool, ...]:
         return tuple(Tool(**tool) for tool in self.tools)
 
@@ -55,6 +60,11 @@ class Questions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load(path: Path = QUESTIONS) -> Questions:
     """Raises OSError, msgspec.ValidationError."""
     return msgspec.toml.decode(path.read_bytes(), type=Questions)
+
+
+def every() -> Iterator[Questions]:
+    """All sets of questions: those that judge, and those that only choose."""
+    return map(load, sorted(QUESTIONS.parent.glob("*questions.toml")))
 
 
 def right(question: Question, reply: str, calls: tuple[ToolCall, ...] = ()) -> bool:

@@ -2,8 +2,9 @@
 later, tool calls, small talk, in English and Chinese.
 
 Drawn from tables (lessons.toml), the same for the same seed. An answer is in a table or follows
-from how its question was made. The questions that models are judged by are written apart from
-these, and what says the same as one of them is left out.
+from how its question was made. Beside them whole conversations written out (talks/), which show
+how long and how warm an answer is where no table knows it. The questions that models are judged
+by are written apart from these, and what says the same as one of them is left out.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ _BOOK: dict[str, Any] = tomllib.loads(_HERE.with_name("lessons.toml").read_text(
 _OTHERS: list[str] = tomllib.loads(_HERE.with_name("prompts.toml").read_text(encoding="utf-8"))[
     "instructions"
 ]
-_OURS, _CHINESE, _TOOLS, _RULE, _TOLD, _RECALL = 0.75, 0.2, 0.09, 0.06, 0.6, 0.12
+_OURS, _CHINESE, _TOOLS, _RULE, _TOLD, _RECALL = 0.75, 0.2, 0.16, 0.06, 0.6, 0.12
 """Shares: of our own instructions, and of conversations in Chinese, with tools, with a rule that
 holds to the end, with something told and asked again, with a question about what was asked."""
 _KINDS = (("fact", 0.36), ("sum", 0.66), ("task", 0.9), ("talk", 1.0))
 """What a turn is about, each up to a share."""
-_WHOLE = 0.6
+_WHOLE = 0.8
 _ASKING = tuple(
     "What|Who|Which|How|When|Where|Is |Was |Did |Does |Are |In |At |On |A |The ".split("|")
 )
@@ -93,6 +94,19 @@ def teach(count: int, seed: int, without: Collection[str] = ()) -> Iterator[Taug
             for taught in (_conversation(rng, guard) for _ in range(_TRIES))
             if len(taught.turns) > 1
         )
+
+
+def written(seed: int, without: Collection[str] = ()) -> Iterator[Taught]:
+    """The conversations of talks/, but those that say the same as one of `without`. Lines alternate
+    between caller and assistant; an empty line ends a conversation."""
+    rng, guard = random.Random(seed), Guard(without)
+    for path in sorted(_HERE.with_name("talks").glob("*.txt")):
+        for block in path.read_text(encoding="utf-8").strip().split("\n\n"):
+            lines = block.splitlines()
+            turns = tuple(zip(lines[::2], lines[1::2], strict=True))
+            instructions = INSTRUCTIONS if rng.random() < _OURS else rng.choice(_OTHERS)
+            if guard.lets(turns):
+                yield Taught(instructions, turns)
 
 
 def _conversation(rng: random.Random, guard: Guard) -> Taught:
