@@ -1,6 +1,6 @@
-"""Ask the default language model where sentences end: fills `ends` in scripts/endpointing.csv.gz.
+"""Ask a language model where sentences end: fills `ends` in scripts/endpointing.csv.gz.
 
-The product asks the same of the same engine at a pause (LanguageModel.prefill). Run it after
+The product asks the same of its engine at a pause (LanguageModel.prefill). Run it after
 make_endpointing.py and before fit_endpointing.py.
 """
 
@@ -13,10 +13,13 @@ from dataclasses import replace
 
 from rich.progress import track
 
-from assistant.config import Config
+from assistant.config import Config, LlmConfig
 from assistant.engines import load_language_model
 from llm.interfaces import Message, Prompt
 from make_endpointing import TABLE, Row, write
+
+MODEL = "qwen2.5-coder-1.5b"
+"""It knows best where a sentence may end; smaller ones are read by the same weights."""
 
 
 def rows() -> list[Row]:
@@ -26,7 +29,7 @@ def rows() -> list[Row]:
 
 
 async def main() -> None:
-    config = Config()
+    config = Config(llm=LlmConfig(model=MODEL))
     engine = load_language_model(config)
     model = engine.open()
     instructions = Message("system", config.call.instructions)

@@ -121,10 +121,11 @@ def candidates(audio: Audio, vad: SileroVad, recognizer: WhisperRecognizer) -> I
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sets", nargs="*", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--only", choices=list(SETS), help="this set alone")
     console = Console()
     table = Table("set", "kind", "n", "as they should")
-    for name in parser.parse_args().sets:
+    only = parser.parse_args().only
+    for name in [only] if only else SETS:
         voices, kinds = SETS[name]
         with ProcessPoolExecutor(2) as pool:
             judged = [one for part in pool.map(partial(heard, kinds=kinds), voices) for one in part]
