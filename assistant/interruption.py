@@ -139,7 +139,7 @@ def judge(candidate: Candidate) -> tuple[Verdict, str]:  # noqa: C901, PLR0911  
             return Verdict.INTERRUPT, f"asks: {c.words.strip()}"
     if c.confidence < _DOUBTFUL * (1 if len(words) > 1 else 0.7):
         return undecided, f"doubtful words: {c.words.strip()}"
-    if is_backchannel(c.words) or (_unclear(c) and _nearly_backchannel(c.words)):
+    if is_backchannel(c.words) or (_unclear(c) and _nearly_backchannel(words, c.words)):
         if c.final and c.answers:
             return Verdict.INTERRUPT, f"an answer: {c.words.strip()}"
         return undecided, f"backchannel: {c.words.strip()}"
@@ -205,9 +205,9 @@ def asks(text: str) -> bool:
     return any(words[: len(phrase)] == phrase for phrase in _ASK_PHRASES)
 
 
-def _nearly_backchannel(text: str) -> bool:
-    """Whether unclear words are a backchannel with a breath behind it, or sound like one."""
-    words = tokens(text)
+def _nearly_backchannel(words: list[str], text: str) -> bool:
+    """Whether unclear words, the tokens of `text`, are a backchannel with a breath behind it, or
+    sound like one."""
     left = _beyond(words, _BACKCHANNEL_PHRASES)
     if len(left) < len(words) and len(left) <= 2 and all(len(word) <= _REMNANT for word in left):
         return True

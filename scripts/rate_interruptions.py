@@ -5,8 +5,7 @@
 Each phrase is spoken by Kokoro in voices that no benchmark uses, heard as a call hears it (voice
 activity, a decode of the growing segment every quarter of a second, the final decode), and judged
 by assistant/interruption.py, over a reply three seconds old. `interruption.py` was written with
-the first set's results in view; those of the second were looked at once, when it was done, and
-some of its wording mended after them.
+the first set's results in view; of the second, a few words were added after it had been looked at.
 """
 
 from __future__ import annotations
@@ -113,8 +112,8 @@ def candidates(audio: Audio, vad: SileroVad, recognizer: WhisperRecognizer) -> I
     if onset is None or end is None:
         return
     for seconds in np.arange(_FIRST, (end - onset) / RATE, _EVERY):
-        partial_ = recognizer.transcribe(audio[start : onset + int(seconds * RATE)], language="en")
-        yield Candidate(partial_.text, False, float(seconds), _AGE, partial_.confidence)
+        so_far = recognizer.transcribe(audio[start : onset + int(seconds * RATE)], language="en")
+        yield Candidate(so_far.text, False, float(seconds), _AGE, so_far.confidence)
     whole = recognizer.transcribe(audio[start : end + int(_TAIL * RATE)], language="en")
     yield Candidate(whole.text, True, (end - onset) / RATE, _AGE, whole.confidence)
 
