@@ -4,7 +4,8 @@ Its blocks stay whole; routed experts and corrections beside them learn from con
 right answers and from some written out (llm/moe/lessons.py), and from the larger dense model's
 replies, where scripts/make_moe.py has left some. Training goes on where it was stopped. `--start`
 takes what another training learned, and `--share` how much of it: half of a training at a high
-rate keeps what it taught and undoes what it broke (https://arxiv.org/abs/2109.01903).
+rate keeps what it taught and undoes what it broke (https://arxiv.org/abs/2109.01903). `--unsaid` also makes
+refusals of what is harmless less likely (unlikelihood training, https://arxiv.org/abs/1908.04319).
 
     .venv/bin/python scripts/grow_moe.py --work out/grow -o out/grow/moe.npz
 """
@@ -15,6 +16,7 @@ import argparse
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from llm.moe.distil import Lesson, batches, lesson
 from llm.moe.grown import learned, sprouting
 from llm.moe.judging import every
-from llm.moe.lessons import Taught, teach, written
+from llm.moe.lessons import Taught, teach, unsaid, written
 from llm.moe.recipe import Shape, save
 from make_moe import conversations, unpack
 
@@ -41,6 +43,8 @@ RATES = {"a": 2e-4, "b": 2e-4, "down": 3e-4, "gate": 1e-4, "up": 1e-4, "router":
 """By a parameter's name: corrections, and the experts' matrices."""
 WARM_UP, LEAST = 10, 0.05
 CHECKPOINT = 25
+_SURE = 0.999
+"""Probability above which a token to be left unsaid is as wrong as it can be."""
 _ADDED = {"b", "down"}
 
 
@@ -55,6 +59,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="another training's grown.pt")
     parser.add_argument("--share", type=float, default=0.5, help="of what it learned")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--unsaid", action="store_true", help="and that nothing is refused")
     parser.add_argument(
         "--average", action="store_true", help="of what it started from and what it has become"
     )
@@ -70,7 +75,10 @@ def main() -> None:
         for taught in teach(args.steps * args.drawn + HELD_OUT, args.seed, asked)
     )
     held = list(islice(drawn, HELD_OUT))
-    lessons = [*drawn, *(read(tokenizer, taught) for taught in written(args.seed, asked))]
+    talks = list(written(args.seed, asked))
+    refused = unsaid(talks) if args.unsaid else ()
+    lessons = [read(tokenizer, taught) for taught in chain(talks, refused)]
+    lessons += drawn
     if args.replies:
         lessons += [lesson(*one, instructions=0) for one in conversations(tokenizer, args.replies)]
     train(model, held, lessons, args)
@@ -87,19 +95,28 @@ def read(tokenizer: Any, taught: Taught) -> Lesson:
             messages, tools=list(taught.tools) or None, tokenize=False, add_generation_prompt=True
         )
         before = tokenizer.encode(whole[len(text) :], add_special_tokens=False)
-        after = tokenizer.encode(f"{reply}<|im_end|>", add_special_tokens=False)
+        end = "" if taught.unsaid else "<|im_end|>"
+        after = tokenizer.encode(reply + end, add_special_tokens=False)
         tokens += [*before, *after]
         spoken += [*[False] * len(before), *[True] * len(after)]
         text = f"{whole}{reply}<|im_end|>"
         messages.append({"role": "assistant", "content": reply})
-    return lesson(tokens, spoken, instructions=0)
+    made = lesson(tokens, spoken, instructions=0)
+    return replace(made, weights=-made.weights) if taught.unsaid else made
 
 
 def loss(model: Any, tokens: Tensor, weights: Tensor) -> Tensor:
-    """Of the replies' tokens, nats."""
-    at = (weights == 1)[:, :-1]
+    """Of the replies' tokens, nats; of those to be left unsaid (-1), -log(1 - p)."""
     hidden = model.model(tokens, use_cache=False).last_hidden_state[:, :-1]
-    return cross_entropy(model.lm_head(hidden[at]).float(), tokens[:, 1:][at])
+    lost = hidden.new_zeros((), dtype=torch.float32)
+    for weight in (1, -1):
+        at = (weights == weight)[:, :-1]
+        if at.any():
+            each = -cross_entropy(
+                model.lm_head(hidden[at]).float(), tokens[:, 1:][at], reduction="none"
+            )
+            lost = lost - (each if weight == 1 else torch.log1p(-each.exp().clamp(max=_SURE))).mean()
+    return lost
 
 
 @torch.no_grad()

@@ -65,7 +65,11 @@ async def _interrupt(place: Room, relay: Relay, lights: Path, times: int) -> Non
         await place.say(wake_words()[0].audio())
         await asyncio.sleep(1)
         await place.say(lines["story"].audio())
-        await relay.sounding(begun + 1, 3.0, _ANSWER_S)
+        if not await relay.sounding(begun + 1, 3.0, _ANSWER_S):
+            over += 1
+            print("the reply was too short to be spoken over")
+            await _until(lights, "open")
+            continue
         spoke = asyncio.get_running_loop().time()
         await place.say(lines["stop"].audio())
         status = (await relay.until("response.done", done + 1, _ANSWER_S))["response"]["status"]

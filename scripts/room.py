@@ -176,8 +176,9 @@ class Relay:
             await self.news.wait_for(lambda: len(self.all(kind)) >= count)
         return self.all(kind)[count - 1]
 
-    async def sounding(self, response: int, seconds: float, timeout: float) -> None:
-        """Until that response, counted from 1, has so much audio. Raises TimeoutError."""
+    async def sounding(self, response: int, seconds: float, timeout: float) -> bool:
+        """Until that response, counted from 1, has so much audio; False where it is done before.
+        Raises TimeoutError."""
         added = "response.output_item.added"
         item = (await self.until(added, response, timeout))["item"]["id"]
 
@@ -185,8 +186,13 @@ class Relay:
             deltas = self.all("response.output_audio.delta")
             return sum(e["samples"] for e in deltas if e["item_id"] == item) > seconds * RATE
 
+        def done() -> bool:
+            ended = self.all("response.output_audio.done")
+            return any(event["item_id"] == item for event in ended)
+
         async with asyncio.timeout(timeout), self.news:
-            await self.news.wait_for(enough)
+            await self.news.wait_for(lambda: enough() or done())
+        return enough()
 
 
 @asynccontextmanager

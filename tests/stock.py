@@ -20,6 +20,8 @@ from speech.interfaces import Audio, Pcm
 CALLS = ("pipecat_call.py", "livekit_call.py", "agents_call.mjs")
 """One for each client: a script that holds a call."""
 RATE = 24_000
+_PATIENCE = 150.0
+"""Seconds until a client that does not end is killed; each should give up its call after 60."""
 _TESTS = Path(__file__).parent
 _PYTHON = _TESTS.parent / ".venv-clients/bin/python"
 
@@ -56,7 +58,13 @@ async def hold(script: str, url: str, lines: Sequence[Pcm]) -> Call:
     process = await asyncio.create_subprocess_exec(
         *command(script), stdin=pipe, stdout=pipe, stderr=pipe
     )
-    out, err = await process.communicate(json.dumps(given).encode())
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            out, err = await process.communicate(json.dumps(given).encode())
+    except TimeoutError:
+        process.kill()
+        out, err = await process.communicate()
+        pytest.fail(f"{script} did not end in {_PATIENCE} s and said: {err.decode()}")
     sys.stderr.write(err.decode())
     assert process.returncode == 0
     told = json.loads(out.splitlines()[-1])

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ _WHOLE = 0.8
 _ASKING = tuple(
     "What|Who|Which|How|When|Where|Is |Was |Did |Does |Are |In |At |On |A |The ".split("|")
 )
+_REFUSAL = "I'm sorry"
+"""How a small model begins to refuse what is harmless."""
 _MOST = 6
 _TRIES = 50
 
@@ -50,6 +52,8 @@ class Taught:
     turns: tuple[Pair, ...]
     tools: tuple[dict[str, Any], ...] = ()
     """In the shape of chat completions."""
+    unsaid: bool = False
+    """The reply is one that must not be given, as far as it goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,14 @@ def written(seed: int, without: Collection[str] = ()) -> Iterator[Taught]:
             instructions = INSTRUCTIONS if rng.random() < _OURS else rng.choice(_OTHERS)
             if guard.lets(turns):
                 yield Taught(instructions, turns)
+
+
+def unsaid(conversations: Iterable[Taught]) -> Iterator[Taught]:
+    """What each of these conversations begins with, refused."""
+    for taught in conversations:
+        said, replied = taught.turns[0]
+        if replied.isascii() and not replied.startswith("I"):
+            yield replace(taught, turns=((said, _REFUSAL),), unsaid=True)
 
 
 def _conversation(rng: random.Random, guard: Guard) -> Taught:

@@ -58,7 +58,7 @@ async def spoken_over(place: Room, relay: Relay) -> str:
     told, done = len(relay.all("response.output_item.added")), len(relay.all("response.done"))
     await asyncio.sleep(1)
     await place.say(demo()["story"].audio())
-    await relay.sounding(told + 1, 2.0, ANSWER_S)
+    assert await relay.sounding(told + 1, 2.0, ANSWER_S)
     await place.say(demo()["stop"].audio())
     ended = await relay.until("response.done", done + 1, ANSWER_S)
     status: str = ended["response"]["status"]
