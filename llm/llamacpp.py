@@ -265,11 +265,18 @@ class LlamaCppModel:
             await stream.stop()
         if reading.mentioned:
             call = replace(prompt, tool_choice=reading.mentioned)
-            async with aclosing(self._forced_call(call, sampling)) as parts:
-                async for part in parts:
+            async with aclosing(self._forced_call(call, sampling)) as forced:
+                async for part in forced:
                     yield part
             return
-        for part in reading.finish():
+        parts = reading.finish()
+        if reading.invented:
+            # Asked again without tools, it has to use words.
+            async with aclosing(self._chat(replace(prompt, tools=()), sampling, None)) as answer:
+                async for part in answer:
+                    yield part
+            return
+        for part in parts:
             yield part
 
     async def _forced_call(
@@ -310,6 +317,7 @@ class _ChatReading:
     def __init__(self, names: frozenset[str] | None) -> None:
         self.over = False
         self.mentioned = ""
+        self.invented = False
         self._parser = ToolTextParser(names) if names else None
         self._deltas = ToolCallDeltas()
         self._last: Json = {}
@@ -337,6 +345,7 @@ class _ChatReading:
         if self._parser is not None:
             text, written = self._parser.finish()
             calls += written
+            self.invented = self._parser.invented and not calls
             if text:
                 parts.append(TextDelta(text))
         reason = "tool_calls" if calls else self._reason

@@ -19,8 +19,11 @@ _WRAPPERS = ("", "<tool_call>", "<tools>", "```", "```json", "```tool_call", "``
 _OBJECTS = ("{", "{{", "[{")
 _KEYS = ('"name":', '"arguments":', '"function":', '"type":"function"')
 _OPENINGS = tuple("".join(parts) for parts in itertools.product(_WRAPPERS, _OBJECTS, _KEYS))
+_LITTER = ">=(:,"
+"""What is left of a wrapper that a model did not get right: `>{"name": ...`."""
+_INVENTED = re.compile(r'"name":\s*"[^"]*",\s*"(?:arguments|parameters)":')
 _CLOSING_TAGS = ("</tool_call>", "</tools>")
-_CLOSINGS = re.compile(r"(?:\s|[}\],]|```|</\w+>)+")
+_CLOSINGS = re.compile(r"(?:\s|[}\]),]|```|</\w+>)+")
 
 
 def new_call_id() -> str:
@@ -38,6 +41,8 @@ class ToolTextParser:
         self._quote = ""
         self.mentioned = ""
         """The tool that the reply talks about instead of calling it."""
+        self.invented = False
+        """The reply, now over, calls a tool that there is not: that is nothing to be read aloud."""
 
     def feed(self, text: str) -> str:
         """Take the next piece of the reply; gives the text that is certainly not a call."""
@@ -62,6 +67,7 @@ class ToolTextParser:
     def finish(self) -> tuple[str, list[ToolCall]]:
         """The reply is over: the calls in it, or the held text where there were none."""
         calls, _ = _parse(self._held, self._names)
+        self.invented = not calls and bool(_INVENTED.search(self._held))
         return ("" if calls else self._quote + self._held), calls
 
     def _before_mention(self, text: str) -> str:
@@ -76,7 +82,7 @@ class ToolTextParser:
 
 
 def _may_be_call(text: str) -> bool:
-    compact = re.sub(r"\s+", "", text)
+    compact = re.sub(r"\s+", "", text).lstrip(_LITTER)
     return any(o.startswith(compact) or compact.startswith(o) for o in _OPENINGS)
 
 

@@ -184,6 +184,12 @@ class TransformersModel:
                     yield part
             return
         rest, calls = parser.finish() if parser else ("", [])
+        if parser and parser.invented:
+            # Asked again without tools, it has to use words.
+            async with aclosing(self._chat(replace(prompt, tools=()), sampling)) as answer:
+                async for part in answer:
+                    yield part
+            return
         if rest:
             yield TextDelta(rest)
         for made in calls:

@@ -4,8 +4,9 @@ Its blocks stay whole; routed experts and corrections beside them learn from con
 right answers and from some written out (llm/moe/lessons.py), and from the larger dense model's
 replies, where scripts/make_moe.py has left some. Training goes on where it was stopped. `--start`
 takes what another training learned, and `--share` how much of it: half of a training at a high
-rate keeps what it taught and undoes what it broke (https://arxiv.org/abs/2109.01903). `--unsaid` also makes
-refusals of what is harmless less likely (unlikelihood training, https://arxiv.org/abs/1908.04319).
+rate keeps what it taught and undoes what it broke (https://arxiv.org/abs/2109.01903). `--unsaid`
+also makes refusals of what is harmless less likely (unlikelihood training,
+https://arxiv.org/abs/1908.04319).
 
     .venv/bin/python scripts/grow_moe.py --work out/grow -o out/grow/moe.npz
 """
@@ -112,10 +113,9 @@ def loss(model: Any, tokens: Tensor, weights: Tensor) -> Tensor:
     for weight in (1, -1):
         at = (weights == weight)[:, :-1]
         if at.any():
-            each = -cross_entropy(
-                model.lm_head(hidden[at]).float(), tokens[:, 1:][at], reduction="none"
-            )
-            lost = lost - (each if weight == 1 else torch.log1p(-each.exp().clamp(max=_SURE))).mean()
+            said = model.lm_head(hidden[at]).float()
+            nats = cross_entropy(said, tokens[:, 1:][at], reduction="none")
+            lost += (nats if weight == 1 else -torch.log1p(-(-nats).exp().clamp(max=_SURE))).mean()
     return lost
 
 

@@ -2,8 +2,9 @@
 
     .venv/bin/python scripts/rate_refusals.py A.gguf B.gguf
 
-Eighty wishes, of whose subjects one (the elephant) is in a lesson, under the assistant's instructions and at its
-temperature, in the project's own engine; a refusal shows in the first words.
+Eighty wishes, of whose subjects one (the elephant) is in a lesson, under the assistant's
+instructions and at its temperature, in the project's own engine; a refusal shows in the first
+words.
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ def read(*pieces: str) -> tuple[str, list[tuple[str, object]], ToolTextParser]:
     [
         CALL,
         "{" + CALL + "}",
+        f">{CALL}\n",
+        f"={CALL}\n```",
+        f"({CALL})",
         f"```json\n{CALL}\n```",
         f"```\n{CALL}\n```",
         f"<tool_call>\n{CALL}\n</tool_call>",
@@ -55,10 +58,12 @@ def test_what_is_not_a_call_comes_out_unchanged(written: str, size: int) -> None
 
 @pytest.mark.parametrize("written", ['{"name": "unknown", "arguments": {}}', "```json\n{broken"])
 def test_a_call_of_no_declared_tool_is_text(written: str) -> None:
-    assert read(*written)[:2] == (written, [])
+    text, calls, parser = read(*written)
+    assert (text, calls) == (written, [])
+    assert parser.invented == ("unknown" in written)
 
 
-@pytest.mark.parametrize("start", ["Hello", "I", "2", "```python", "<b>", "{x"])
+@pytest.mark.parametrize("start", ["Hello", "I", "2", "```python", "<b>", "{x", "(laughs)", "=1"])
 def test_prose_is_never_held_back(start: str) -> None:
     assert ToolTextParser(NAMES).feed(start) == start
 
