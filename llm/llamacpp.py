@@ -40,7 +40,7 @@ from llm.interfaces import (
 )
 from llm.prefixes import Prefixes
 from llm.streaming import BlockingStream, Receive, Work
-from llm.tooltext import ToolTextParser, as_call
+from llm.tooltext import ToolTextParser, as_call, in_words, made_before
 from llm.wire import END, Json, ToolCallDeltas, allowed_tools, encode_prompt, marked
 
 _LIKELIEST = 40
@@ -270,9 +270,9 @@ class LlamaCppModel:
                     yield part
             return
         parts = reading.finish()
-        if reading.invented:
+        if reading.invented or made_before([p for p in parts if isinstance(p, ToolCall)], prompt):
             # Asked again without tools, it has to use words.
-            async with aclosing(self._chat(replace(prompt, tools=()), sampling, None)) as answer:
+            async with aclosing(self._chat(in_words(prompt), sampling, None)) as answer:
                 async for part in answer:
                     yield part
             return

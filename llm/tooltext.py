@@ -12,8 +12,10 @@ import itertools
 import json
 import re
 import secrets
+from collections.abc import Sequence
+from dataclasses import replace
 
-from llm.interfaces import ToolCall
+from llm.interfaces import Prompt, ToolCall
 
 _WRAPPERS = ("", "<tool_call>", "<tools>", "```", "```json", "```tool_call", "```xml<tool_call>")
 _OBJECTS = ("{", "{{", "[{")
@@ -103,6 +105,38 @@ def _parse(text: str, names: frozenset[str]) -> tuple[list[ToolCall], str]:
             end = after
         position = after
     return calls, _CLOSINGS.sub("", text[end:], count=1) if calls else text
+
+
+def made_before(calls: Sequence[ToolCall], prompt: Prompt) -> bool:
+    """Whether there are calls and each was already made since the caller last spoke: their results
+    are there, and asking for them again would go on for ever."""
+    made = set()
+    for message in reversed(prompt.messages):
+        if message.role == "user":
+            break
+        made |= {_content(call) for call in message.tool_calls}
+    return bool(calls) and all(_content(call) in made for call in calls)
+
+
+def in_words(prompt: Prompt) -> Prompt:
+    """`prompt` without tools, and what they gave as if it had been told: a small model goes on
+    calling where it sees calls."""
+    told = (
+        replace(message, role="user", content=f"({message.content})", tool_call_id="")
+        if message.role == "tool"
+        else replace(message, tool_calls=())
+        for message in prompt.messages
+        if message.content or message.images
+    )
+    return replace(prompt, messages=tuple(told), tools=(), tool_choice="auto")
+
+
+def _content(call: ToolCall) -> tuple[str, str]:
+    """What is asked of whom, however it is written."""
+    try:
+        return call.name, json.dumps(json.loads(call.arguments), sort_keys=True)
+    except ValueError:
+        return call.name, call.arguments
 
 
 def as_call(found: object, names: frozenset[str]) -> ToolCall | None:

@@ -33,7 +33,7 @@ from llm.interfaces import (
 )
 from llm.kvcache import Track
 from llm.streaming import BlockingStream, Receive, Work
-from llm.tooltext import ToolTextParser, as_call
+from llm.tooltext import ToolTextParser, as_call, in_words, made_before
 from llm.wire import END, allowed_tools, marked
 
 _CHUNK, _BESIDE = 64, 16
@@ -184,9 +184,9 @@ class TransformersModel:
                     yield part
             return
         rest, calls = parser.finish() if parser else ("", [])
-        if parser and parser.invented:
+        if parser and (parser.invented or made_before(calls, prompt)):
             # Asked again without tools, it has to use words.
-            async with aclosing(self._chat(replace(prompt, tools=()), sampling)) as answer:
+            async with aclosing(self._chat(in_words(prompt), sampling)) as answer:
                 async for part in answer:
                     yield part
             return

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm.tooltext import ToolTextParser
+from llm.interfaces import Message, Prompt, Tool, ToolCall
+from llm.tooltext import ToolTextParser, in_words, made_before
 
 NAMES = frozenset({"get_weather", "add"})
 CALL = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
@@ -84,3 +85,22 @@ def test_a_tool_that_is_only_talked_about_is_named_and_cut_off() -> None:
         assert (text, calls) == ("To know, you can call the ", [])
         assert parser.mentioned == "get_weather"
     assert read(*"Use `print` in Python.")[0] == "Use `print` in Python."
+
+
+def test_a_call_is_made_again_only_when_the_caller_has_spoken_since() -> None:
+    first = ToolCall("1", "add", '{"a": 1, "b": 2}')
+    asked = (Message("user", "One and two?"), Message("assistant", "", (first,)))
+    answered = (*asked, Message("tool", "3", tool_call_id="1"))
+    same, other = ToolCall("2", "add", '{"b":2,"a":1}'), ToolCall("3", "add", '{"a": 2}')
+    assert made_before([same], Prompt(answered))
+    assert not made_before([other], Prompt(answered))
+    assert not made_before([same, other], Prompt(answered))
+    assert not made_before([same], Prompt((*answered, Message("user", "And again?"))))
+    assert not made_before([], Prompt(answered))
+
+
+def test_what_a_tool_gave_is_told_to_a_model_that_is_to_use_words() -> None:
+    call = ToolCall("1", "add", "{}")
+    said = Message("user", "One and two?")
+    messages = (said, Message("assistant", "", (call,)), Message("tool", "3", tool_call_id="1"))
+    assert in_words(Prompt(messages, (Tool("add"),))) == Prompt((said, Message("user", "(3)")))
