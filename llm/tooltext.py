@@ -2,8 +2,9 @@
 
 Small models do not keep to their own chat template: Qwen2.5-Coder writes a bare or fenced JSON
 object, with its outer braces doubled as its template's example has them, where `<tool_call>` is
-asked for, or talks about the tool ("you can call the `get_weather` function"). A line that
-cannot be such a call is never held back.
+asked for, with what is left of a wrapper in front, or talks about the tool ("you can call the
+`get_weather` function"). It calls tools that there are not, and tools whose result it has already.
+A line that cannot be such a call is never held back.
 """
 
 from __future__ import annotations
