@@ -204,3 +204,16 @@ def test_talks_alternate_between_caller_and_assistant_and_can_be_spoken() -> Non
 def test_a_talk_that_says_what_is_judged_is_left_out() -> None:
     said = next(lessons.written(1)).turns[0][0]
     assert all(said != asked for taught in lessons.written(1, [said]) for asked, _ in taught.turns)
+
+
+def test_what_must_not_be_said_is_the_beginning_of_a_refusal() -> None:
+    talks = list(lessons.written(1))
+    refused = list(lessons.unsaid(talks))
+    asked = {taught.turns[0] for taught in talks}
+    assert len(refused) > 100
+    for taught in refused:
+        [(said, reply)] = taught.turns
+        assert taught.unsaid
+        assert reply == "I'm sorry"
+        # What is given instead has to be learnable: it does not begin like it.
+        assert any(other == said and not given.startswith("I") for other, given in asked)
