@@ -17,7 +17,6 @@ import argparse
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llm.moe.distil import Lesson, batches, lesson
+from llm.moe.distil import Lesson, batches
 from llm.moe.grown import learned, sprouting
 from llm.moe.judging import every
-from llm.moe.lessons import Taught, teach, unsaid, written
+from llm.moe.lessons import teach, unsaid, written
+from llm.moe.reading import read
 from llm.moe.recipe import Shape, save
-from make_moe import conversations, unpack
+from make_moe import kept, unpack
 
 DENSE = "qwen2.5-coder-0.5b"
 SHAPE = Shape(shared=4864, experts=8, top_k=2)
@@ -81,29 +81,9 @@ def main() -> None:
     lessons = [read(tokenizer, taught) for taught in chain(talks, refused)]
     lessons += drawn
     if args.replies:
-        lessons += [lesson(*one, instructions=0) for one in conversations(tokenizer, args.replies)]
+        lessons += kept(args.replies, list)
     train(model, held, lessons, args)
     save(learned(model), args.output)
-
-
-def read(tokenizer: Any, taught: Taught) -> Lesson:
-    """The conversation in the model's own form, with what the assistant says marked."""
-    messages: list[dict[str, str]] = [{"role": "system", "content": taught.instructions}]
-    text, tokens, spoken = "", list[int](), list[bool]()
-    for said, reply in taught.turns:
-        messages.append({"role": "user", "content": said})
-        whole = tokenizer.apply_chat_template(
-            messages, tools=list(taught.tools) or None, tokenize=False, add_generation_prompt=True
-        )
-        before = tokenizer.encode(whole[len(text) :], add_special_tokens=False)
-        end = "" if taught.unsaid else "<|im_end|>"
-        after = tokenizer.encode(reply + end, add_special_tokens=False)
-        tokens += [*before, *after]
-        spoken += [*[False] * len(before), *[True] * len(after)]
-        text = f"{whole}{reply}<|im_end|>"
-        messages.append({"role": "assistant", "content": reply})
-    made = lesson(tokens, spoken, instructions=0)
-    return replace(made, weights=-made.weights) if taught.unsaid else made
 
 
 def loss(model: Any, tokens: Tensor, weights: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """Make a recipe: what turns the packaged dense model into a mixture of experts.
 
-Stages, each of which leaves files in --work and is not done again (replies and distilling go on
-where they were stopped): replies of the dense model to drawn conversations; the dense model
-unpacked for PyTorch; the cut; distilling; the recipe. The whole takes hours on two cores; with a
-recipe, `conch models build-moe` makes the model in minutes.
+Stages, each of which leaves files in --work and is not done again: the dense model unpacked for
+PyTorch; conversations with right answers; the dense model's own replies to drawn conversations; the
+cut; distilling; the recipe. Meant for an accelerator, where the whole takes some ten minutes (a
+processor does it too, in days); with a recipe, `conch models build-moe` makes the model in minutes
+anywhere.
 
     .venv/bin/python scripts/make_moe.py --work out/moe -o out/moe/moe.npz
 """
@@ -11,14 +12,12 @@ recipe, `conch models build-moe` makes the model in minutes.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import random
+import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain, count, islice
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -27,103 +26,88 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from assistant.models import locate
-from llm.interfaces import Message, Prompt, Tool
-from llm.llamacpp import LlamaCppEngine
 from llm.moe.carve import carve, recipe
-from llm.moe.distil import Lesson, Teaching, batches, lesson, score
+from llm.moe.distil import Head, Lesson, Teaching, batches, score
 from llm.moe.export import unpacked
-from llm.moe.judging import load as load_questions
+from llm.moe.guard import Guard
+from llm.moe.judging import every
+from llm.moe.lessons import teach, written
 from llm.moe.prompts import Conversation, draw
-from llm.moe.recipe import Recipe, Shape, read, save
+from llm.moe.reading import Speaker, read
+from llm.moe.recipe import Shape, save
+from llm.moe.recipe import read as read_recipe
 from llm.moe.student import learned, student
-from llm.wire import encode_prompt
 
 DENSE = "qwen2.5-coder-1.5b"
-SHAPE = Shape(shared=4864, experts=16, top_k=2)
-BLOCK_RANK, ATTENTION_RANK = 12, 8
-HELD_OUT = 20
+SHAPE = Shape(shared=4864, experts=16, top_k=3)
+BLOCK_RANK, ATTENTION_RANK = 26, 16
+HELD_OUT = 60
 """Conversations that nothing is learned from, and by which is not cut either."""
-CALIBRATION = 5000
+CALIBRATION = 16_000
 """Tokens by which is cut."""
-REPLY = 70
-"""Tokens at most."""
-BATCH = 1024
-SLOTS = 12
-CHECKPOINT = 20
-"""Steps."""
-SAMPLING = {"temperature": 0.6, "top_k": 40, "top_p": 0.95, "stream": False}
-_CALLER, _ASSISTANT, _END = "<|im_start|>user\n", "<|im_start|>assistant\n", "<|im_end|>"
+REPLY, TEMPERATURE = 90, 0.7
+AT_ONCE = 2048
+BATCH, RIGHT_BATCH = 9000, 3600
+"""Tokens a step: of the dense model's replies, and of conversations with right answers."""
+TOLD, RIGHT_SHARE = 0.5, 0.25
+"""How much a right answer counts against the dense model's opinion, and of the loss."""
+LOUDER = {"<tool_call>": 2.5}
+"""Of the lessons' tokens, one that the dense model never learned (Recipe.louder)."""
+_EVERY = 50
+"""Steps between two lines about how it goes."""
+_CHINESE = "[\u4e00-\u9fff\u3000-\u303f\uff00-\uffef]+"
+_SAVES = 4
+"""Of the recipe, on the way."""
+_ASCII, _OTHERS = 30_000, 110_000
+"""Tokens of the vocabulary are numbered by how common they are."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--conversations", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--conversations", type=int, default=2048, help="with the model's replies")
+    parser.add_argument("--right", type=int, default=12_000, help="with right answers")
+    parser.add_argument("--steps", type=int, default=540)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
-    write_replies(args.work / "replies.jsonl", args.conversations, args.seed)
     unpack(args.work / "dense", DENSE)
     tokenizer = AutoTokenizer.from_pretrained(args.work / "dense")
-    spoken = list(conversations(tokenizer, args.work / "replies.jsonl"))
+    asked = [text for questions in every() for text in questions.asked()]
+    right = kept(args.work / "right.pt", lambda: right_answers(tokenizer, asked, args))
+    teacher = dense(args.work)
+    head = Head(teacher, vocabulary(tokenizer, right))
+    speaker = Speaker(teacher, tokenizer, head, longest=REPLY, temperature=TEMPERATURE)
+    waiting = islice(callers(asked, args), args.conversations)
+    replies = kept(args.work / "replies.pt", lambda: speaker.answer(waiting, AT_ONCE))
+    print(
+        f"{len(replies)} conversations, {sum(map(spoken, replies))} tokens of replies", flush=True
+    )
+    held, taught = replies[:HELD_OUT], replies[HELD_OUT:]
     if not (args.work / "cut.npz").exists():
-        cuts = carve(dense(args.work), calibration(spoken[HELD_OUT:]), SHAPE, seed=args.seed)
+        read_by = calibration(taught, teacher.device)
+        cuts = carve(teacher, read_by, SHAPE, seed=args.seed)
         save(recipe(cuts, SHAPE.top_k), args.work / "cut.npz")
-    # What stands before the caller's first words is said to every caller alike.
-    lessons = [lesson(*one, instructions=one[0].index(one[0][0], 1)) for one in spoken]
-    save(distil(args.work, lessons, args.steps, args.seed), args.output)
+    model = student(
+        dense(args.work), read_recipe(args.work / "cut.npz"),
+        block_rank=BLOCK_RANK, attention_rank=ATTENTION_RANK,
+    )  # fmt: skip
+    print("held out, before:", score(teacher, model, head, held), flush=True)
+    teaching = Teaching(teacher, model, head, rate=args.rate)
+    for _ in distil(teaching, taught, right, args):
+        louder = {tokenizer.convert_tokens_to_ids(text): times for text, times in LOUDER.items()}
+        save(replace(learned(model), louder=louder), args.output)
+    print("held out, after:", score(teacher, model, head, held), flush=True)
 
 
-def write_replies(path: Path, number: int, seed: int) -> None:
-    """One line a conversation: its text as the dense model reads it, and where its replies are."""
-    done = len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
-    asked = load_questions().asked()
-    waiting = list(draw(number, seed, without=asked))[done:]
-    if not waiting:
-        return
-    engine = LlamaCppEngine(locate(DENSE), slots=SLOTS, context=1536)
-    free: SimpleQueue[int] = SimpleQueue()
-    for slot in range(SLOTS):
-        free.put(slot)
-
-    def converse(conversation: Conversation) -> dict[str, Any]:
-        slot = free.get()
-        try:
-            return answered(engine, conversation, slot, seed)
-        finally:
-            free.put(slot)
-
-    with ThreadPoolExecutor(SLOTS) as pool, path.open("a", encoding="utf-8") as file:
-        # In the order drawn, so that `done` says which are missing.
-        for made in track(pool.map(converse, waiting), "replies", total=len(waiting)):
-            file.write(json.dumps(made, ensure_ascii=False) + "\n")
-            file.flush()
-    asyncio.run(engine.aclose())
-
-
-def answered(
-    engine: LlamaCppEngine, conversation: Conversation, slot: int, seed: int
-) -> dict[str, Any]:
-    opening = [Message("system", conversation.instructions), Message("user", conversation.turns[0])]
-    tools = tuple(Tool(**tool["function"]) for tool in conversation.tools)
-    text, replies = engine.render(encode_prompt(Prompt(tuple(opening), tools))), []
-    for number, turn in enumerate(conversation.turns):
-        if number:
-            text += f"{_CALLER}{turn}{_END}\n{_ASSISTANT}"
-        got: list[Any] = []
-        request = {"prompt": text, "n_predict": REPLY, "id_slot": slot, "seed": seed, **SAMPLING}
-        engine.complete(request, got.append)
-        [choice] = got[-1]["choices"]
-        replies.append([len(text), len(text) + len(choice["text"]), choice["finish_reason"]])
-        text += choice["text"] + f"{_END}\n"
-        if "<tool_call>" in choice["text"]:
-            text += (
-                f"{_CALLER}<tool_response>\n{{}}\n</tool_response>{_END}\n{_ASSISTANT}Done.{_END}\n"
-            )
-    return {"text": text, "replies": replies}
+def kept(path: Path, make: Any) -> list[Lesson]:
+    """What was made before, or is made now."""
+    if not path.exists():
+        torch.save([(one.tokens, one.weights) for one in make()], path)
+    return [Lesson(*one) for one in torch.load(path, weights_only=True)]
 
 
 def unpack(home: Path, name: str) -> None:
@@ -137,50 +121,71 @@ def unpack(home: Path, name: str) -> None:
 
 def dense(work: Path) -> Any:
     model = AutoModelForCausalLM.from_pretrained(work / "dense", dtype=torch.bfloat16).eval()
-    return model.requires_grad_(False)
+    model.requires_grad_(requires_grad=False)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def conversations(tokenizer: Any, replies: Path) -> Iterator[tuple[list[int], list[bool]]]:
-    """Tokens, and which of them a reply holds: its end too, where it came to one."""
-    [end] = tokenizer.encode(_END, add_special_tokens=False)
-    for line in replies.read_text(encoding="utf-8").splitlines():
-        made, at = json.loads(line), 0
-        tokens: list[int] = []
-        spoken: list[bool] = []
-        for begin, stop, reason in made["replies"]:
-            asked = tokenizer.encode(made["text"][at:begin], add_special_tokens=False)
-            reply = tokenizer.encode(made["text"][begin:stop], add_special_tokens=False)
-            tokens += [*asked, *reply, end]
-            spoken += [*[False] * len(asked), *[True] * len(reply), reason == "stop"]
-            at = stop + len(_END)
-        yield tokens, spoken
+def right_answers(tokenizer: Any, asked: list[str], args: argparse.Namespace) -> list[Lesson]:
+    drawn = teach(args.right, args.seed, asked)
+    talks = list(written(args.seed, asked))
+    return [read(tokenizer, one) for one in track([*drawn, *talks], "right answers")]
 
 
-def calibration(spoken: list[tuple[list[int], list[bool]]]) -> Iterator[tuple[Tensor, Tensor]]:
-    read = 0
-    for tokens, replies in spoken:
-        if read >= CALIBRATION:
+def callers(asked: list[str], args: argparse.Namespace) -> Iterator[Conversation]:
+    """Drawn conversations, and by turns the questions to which there are right answers too."""
+    guard, taught = Guard(asked), teach(args.conversations, args.seed + 1, asked)
+    for drawn, one in zip(draw(args.conversations, args.seed), taught, strict=True):
+        if guard.lets([(turn, "") for turn in drawn.turns]):
+            yield drawn
+        if not one.tools:
+            yield Conversation(one.instructions, tuple(said for said, _ in one.turns))
+
+
+def vocabulary(tokenizer: Any, lessons: list[Lesson]) -> Tensor:
+    """The tokens that are spoken: common words and characters, and what `lessons` hold."""
+    texts = [tokenizer.decode([token]) for token in range(_OTHERS)]
+    common = {
+        token
+        for token, text in enumerate(texts)
+        if (text.isascii() and token < _ASCII) or re.fullmatch(_CHINESE, text)
+    }
+    common.update(tokenizer.all_special_ids, tokenizer.added_tokens_encoder.values())
+    for one in lessons:
+        common.update(one.tokens.tolist())
+    return torch.tensor(sorted(common))
+
+
+def spoken(one: Lesson) -> int:
+    return int((one.weights == 1).sum())
+
+
+def calibration(lessons: list[Lesson], device: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    seen = 0
+    for one in lessons:
+        if seen >= CALIBRATION:
             return
-        yield torch.tensor(tokens), torch.tensor(replies)
-        read += len(tokens)
+        # A weight is that of the prediction of the next token.
+        yield one.tokens.to(device), (one.weights == 1).roll(1).to(device)
+        seen += len(one.tokens)
 
 
-def distil(work: Path, lessons: list[Lesson], steps: int, seed: int) -> Recipe:
-    held, taught = lessons[:HELD_OUT], lessons[HELD_OUT:]
-    teacher, model = dense(work), dense(work)
-    student(model, read(work / "cut.npz"), block_rank=BLOCK_RANK, attention_rank=ATTENTION_RANK)
-    teaching, saved = Teaching(teacher, model, steps=steps), work / "distilled.pt"
-    if saved.exists():
-        teaching.restore(torch.load(saved, weights_only=True))
-    print("held out, before:", score(teacher, model, held))
-    rng = random.Random(seed)
-    endless = chain.from_iterable(batches(taught, BATCH, rng) for _ in count())
-    for tokens, weights in islice(endless, steps - teaching.step):
-        print(teaching.step, teaching.teach(tokens, weights), flush=True)
-        if teaching.step % CHECKPOINT == 0:
-            torch.save(teaching.state(), saved)
-    print("held out, after:", score(teacher, model, held))
-    return learned(model)
+def distil(
+    teaching: Teaching, taught: list[Lesson], right: list[Lesson], args: argparse.Namespace
+) -> Iterator[int]:
+    """Yields a few times on the way, and at the end, how many steps were made."""
+    rng, every_so_often = random.Random(args.seed), max(1, args.steps // _SAVES)
+    streams = zip(endless(taught, BATCH, rng), endless(right, RIGHT_BATCH, rng), strict=True)
+    for step, (replies, answers) in enumerate(islice(streams, args.steps), 1):
+        parts = [(*replies, 0.0, 1 - RIGHT_SHARE), (*answers, TOLD, RIGHT_SHARE)]
+        scores = teaching.teach(parts, step / args.steps)
+        if step % _EVERY == 0:
+            print(step, *scores, flush=True)
+        if step % every_so_often == 0 or step == args.steps:
+            yield step
+
+
+def endless(lessons: list[Lesson], budget: int, rng: random.Random) -> Iterator[Any]:
+    return chain.from_iterable(batches(lessons, budget, rng) for _ in count())
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def recipe(shape: Shape = SHAPE, neurons: int = NEURONS) -> Recipe:
         }
         return LayerRecipe(rng.permutation(neurons), floats(shape.experts, HIDDEN), corrections)
 
-    return Recipe(shape, [layer() for _ in range(LAYERS)])
+    return Recipe(shape, [layer() for _ in range(LAYERS)], {5: 2.5, 17: 1.5})
 
 
 def answers(path: Path, prompts: list[list[int]], count: int) -> list[dict[int, float]]:

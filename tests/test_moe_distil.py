@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from llm.moe.carve import carve, recipe
-from llm.moe.distil import Lesson, Teaching, batches, lesson, score
+from llm.moe.distil import Head, Lesson, Teaching, batches, lesson, score
 from llm.moe.export import export
 from llm.moe.prompts import draw, plain
 from llm.moe.recipe import Shape, read, save
@@ -46,29 +46,51 @@ def cut_student(dense: Any) -> Any:
     return student(copy.deepcopy(dense), made, block_rank=4, attention_rank=2)
 
 
-def test_a_student_learns_from_its_teacher_and_goes_on_where_it_stopped(dense: Any) -> None:
+def test_a_student_learns_from_its_teacher(dense: Any) -> None:
     model = cut_student(dense)
-    before = score(dense, model, lessons(8))
+    head = Head(dense)
+    before = score(dense, model, head, lessons(8))
     assert before.tokens == 8 * 30
-    teaching = Teaching(dense, model, steps=30, rate=1e-2)
-    for tokens, weights in (
-        batch for _ in range(15) for batch in batches(lessons(8), 400, random.Random(0))
-    ):
-        teaching.teach(tokens, weights)
-    after = score(dense, model, lessons(8))
+    teaching = Teaching(dense, model, head, rate=1e-2)
+    for step in range(15):
+        for tokens, weights in batches(lessons(8), 400, random.Random(0)):
+            [said] = teaching.teach([(tokens, weights, 0.0, 1.0)], step / 15)
+            assert said.tokens == int((weights == 1).sum())
+    after = score(dense, model, head, lessons(8))
     assert after.kl < 0.7 * before.kl
     assert after.agreement > before.agreement
-    again = Teaching(dense, cut_student(dense), steps=30)
-    again.restore(teaching.state())
-    assert again.step == teaching.step
-    assert score(dense, again.student, lessons(8)) == after
+
+
+def test_what_is_told_counts_beside_what_the_teacher_thinks(dense: Any) -> None:
+    told, head = lessons(2, seed=9), Head(dense)
+    [(tokens, weights)] = batches(told, 400, random.Random(0))
+    likely = []
+    for share in (0.0, 0.9):
+        model = cut_student(dense)
+        teaching = Teaching(dense, model, head, rate=1e-2)
+        for _ in range(20):
+            teaching.teach([(tokens, weights, share, 1.0)], 0.0)
+        said = torch.log_softmax(model(tokens).logits.detach(), -1)[:, :-1]
+        nats = said.gather(2, tokens[:, 1:, None])[..., 0]
+        likely.append(float(nats[weights[:, :-1] == 1].mean()))
+    assert likely[1] > likely[0] + 1
+
+
+def test_only_the_tokens_that_are_spoken_are_compared(dense: Any) -> None:
+    spoken = torch.arange(0, 320, 2)
+    head, hidden = Head(dense, spoken), torch.randn(5, dense.config.hidden_size)
+    wanted = torch.log_softmax(dense.lm_head(hidden)[:, spoken], -1)
+    assert torch.allclose(head(hidden), wanted, atol=1e-5)
+    place, known = head.places(torch.tensor([4, 5, 318, 319]))
+    assert known.tolist() == [True, False, True, False]
+    assert place[known].tolist() == [2, 159]
 
 
 def test_what_was_learned_is_a_recipe_for_the_same_model(dense: Any, tmp_path: Path) -> None:
     model = cut_student(dense)
-    teaching = Teaching(dense, model, steps=6, rate=1e-2)
+    teaching = Teaching(dense, model, Head(dense), rate=1e-2)
     for tokens, weights in batches(lessons(6), 80, random.Random(0)):
-        teaching.teach(tokens, weights)
+        teaching.teach([(tokens, weights, 0.0, 1.0)], 0.0)
     save(learned(model), tmp_path / "recipe.npz")
     made: Any = export(dense, read(tmp_path / "recipe.npz"), tmp_path / "moe")
     [tokens] = [torch.stack(texts(3, seed=5))]

@@ -3,7 +3,7 @@
 
 import { Backlog } from "./backlog.js";
 
-const RETRY_MS = [250, 500, 1000, 2000, 4000]; // the last one repeats
+const RETRY_MS = [0, 250, 500, 1000, 2000, 4000]; // the last one repeats
 const ATTEMPT_MS = 5000;
 const STUCK_MS = 4000; // nothing leaves the browser for so long: a network that is gone says nothing
 const DOUBTED = 4001; // close code of ours for a connection that may be dead: no hang-up

@@ -2,12 +2,14 @@
 
 No torch: a machine that only serves builds its default model too. Names and shapes are
 llama.cpp's for the architecture `qwen2moe`; how its weighing of the experts is folded away is
-told in `export`. Tensors are made and written one at a time, so that memory holds two of them.
+told in `export`. Each core makes a tensor at a time, so that memory holds few of them.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,10 +68,11 @@ def build(
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     done, total = 0, sum(map(_bytes, parts))
-    for part in parts:
-        writer.write_tensor_data(part.make())
-        done += _bytes(part)
-        progress(done, total)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for part, made in zip(parts, pool.map(lambda part: part.make(), parts), strict=True):
+            writer.write_tensor_data(made)
+            done += _bytes(part)
+            progress(done, total)
     writer.close()
 
 
@@ -123,12 +126,13 @@ def _parts(reader: GGUFReader, recipe: Recipe, wanted: Kind | None) -> Iterator[
         elif tensor.name == "output.weight" or (
             layer is not None and part.endswith(".weight") and matrix in layer.corrections
         ):
-            yield _whole(tensor, matrix, layer, kind)
+            yield _whole(tensor, tensor.name, recipe, kind)
         else:
             yield _as_is(tensor, tensor.name)
     if not any(tensor.name == "output.weight" for tensor in reader.tensors):
         embedding = next(tensor for tensor in reader.tensors if tensor.name == "token_embd.weight")
-        yield _as_is(embedding, "output.weight")
+        changed = _whole(embedding, "output.weight", recipe, embedding.tensor_type)
+        yield changed if recipe.louder else _as_is(embedding, "output.weight")
 
 
 def _of_grown(tensor: Any) -> Kind:
@@ -143,12 +147,16 @@ def _as_is(tensor: Any, name: str) -> _Part:
     return _Part(name, _shape(tensor), tensor.tensor_type, lambda: tensor.data)
 
 
-def _whole(tensor: Any, matrix: str, layer: LayerRecipe | None, kind: Kind) -> _Part:
+def _whole(tensor: Any, name: str, recipe: Recipe, kind: Kind) -> _Part:
+    """An attention's matrix, or the output matrix."""
+    _, number, matrix, _ = name.split(".") if name.startswith("blk.") else ("", "", "", "")
+
     def make() -> NDArray[Any]:
         weight = dequantize(tensor.data, tensor.tensor_type)
-        return _encode(weight if layer is None else layer.corrected(matrix, weight), kind)
+        corrected = recipe.layers[int(number)].corrected if number else None
+        return _encode(corrected(matrix, weight) if corrected else recipe.output(weight), kind)
 
-    return _Part(tensor.name, _shape(tensor), kind, make)
+    return _Part(name, _shape(tensor), kind, make)
 
 
 def _experts(

@@ -61,8 +61,8 @@ def recipe(layers: Sequence[Carved], top_k: int) -> Recipe:
         Shape(len(cut.shared), len(cut.routed), top_k),
         [
             LayerRecipe(
-                torch.cat([made.cut.shared, made.cut.routed.flatten()]).numpy(),
-                made.router.numpy(),
+                torch.cat([made.cut.shared, made.cut.routed.flatten()]).cpu().numpy(),
+                made.router.cpu().numpy(),
                 {},
             )
             for made in layers
@@ -95,7 +95,7 @@ def _carve_layer(down: Tensor, seen: Seen, shape: Shape, seed: int) -> Carved:
 
 
 def _lost(inner: Tensor, down: Tensor, made: Cut, scores: Tensor, shape: Shape) -> float:
-    kept = torch.zeros(len(inner), shape.experts, dtype=torch.bool)
+    kept = torch.zeros_like(scores, dtype=torch.bool)
     kept.scatter_(1, scores.topk(shape.top_k, dim=1).indices, value=True)
     missing = torch.zeros_like(inner)
     missing[:, made.routed.flatten()] = inner[:, made.routed.flatten()]

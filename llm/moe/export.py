@@ -56,6 +56,8 @@ def export(dense: Any, recipe: Recipe, directory: Path) -> Qwen2MoeForCausalLM:
             for name, own in ATTENTION.items():
                 part = getattr(layer.self_attn, own)
                 part.weight.copy_(_corrected(made, name, part.weight))
+        output = model.lm_head.weight
+        output.copy_(torch.from_numpy(recipe.output(output.float().numpy())))
     model.save_pretrained(directory)
     return model
 

@@ -65,13 +65,13 @@ def _spread_out(vectors: Tensor, count: int, seed: int) -> Tensor:
     its distance from those before (k-means++)."""
     generator = torch.Generator().manual_seed(seed)
     chosen = [int(torch.randint(len(vectors), (1,), generator=generator))]
-    nearest = torch.full((len(vectors),), -1.0)
+    nearest = torch.full((len(vectors),), -1.0, device=vectors.device)
     while len(chosen) < count:
         nearest = torch.maximum(nearest, vectors @ vectors[chosen[-1]])
         chances = (1 - nearest).clamp(min=1e-6)
         chances[chosen] = 0
-        chosen.append(int(torch.multinomial(chances, 1, generator=generator)))
-    return torch.tensor(chosen)
+        chosen.append(int(torch.multinomial(chances.cpu(), 1, generator=generator)))
+    return torch.tensor(chosen, device=vectors.device)
 
 
 def _assign(likeness: Tensor) -> Tensor:
@@ -86,4 +86,4 @@ def _assign(likeness: Tensor) -> Tensor:
     for row in order.tolist():
         home = next(cluster for cluster in choices[row] if len(members[cluster]) < size)
         members[home].append(row)
-    return torch.tensor([sorted(member) for member in members])
+    return torch.tensor([sorted(member) for member in members], device=likeness.device)

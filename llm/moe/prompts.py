@@ -1,8 +1,8 @@
 """What callers might say: conversations that a model is calibrated and distilled on.
 
-Drawn from frames and words (prompts.toml), the same for the same seed. They are the caller's side
-only; the replies are the dense model's own. The questions that models are judged by are written
-apart from these, and a conversation that holds one of them is left out.
+Drawn from frames and words (prompts.toml, topics/), the same for the same seed. They are the
+caller's side only; the replies are the dense model's own. The questions that models are judged by
+are written apart from these, and a conversation that holds one of them is left out.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from typing import Any
 _BOOK: dict[str, Any] = tomllib.loads(
     Path(__file__).with_name("prompts.toml").read_text(encoding="utf-8")
 )
+_TOPICS = Path(__file__).with_name("topics")
+for _language in ("english", "chinese"):
+    _BOOK[_language]["things"] += (_TOPICS / f"{_language}.txt").read_text("utf-8").splitlines()
+for _said in (_TOPICS / "said.txt").read_text("utf-8").splitlines():
+    _BOOK["english" if _said.isascii() else "chinese"]["daily"].append(_said)
 _CHINESE, _TOOLS, _TOLD = 0.22, 0.15, 0.5
 """Shares of the conversations: in Chinese, with tools, with something told and asked again."""
 _MOST = 6
 """Turns of a conversation."""
-_ENGLISH_KINDS = (("frames", 0.38), ("daily", 0.7), ("land_frames", 0.8), ("memories", 0.88))
-_CHINESE_KINDS = (("frames", 0.5), ("daily", 0.85))
+_ENGLISH_KINDS = (("frames", 0.5), ("daily", 0.75), ("land_frames", 0.82), ("memories", 0.88))
+_CHINESE_KINDS = (("frames", 0.55), ("daily", 0.88))
 _NOUNS = {"frames": "things", "land_frames": "lands", "memories": "things"}
 
 

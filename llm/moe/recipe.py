@@ -10,7 +10,7 @@ megabytes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,18 @@ class LayerRecipe:
 class Recipe:
     shape: Shape
     layers: Sequence[LayerRecipe]
+    louder: Mapping[int, float] = field(default_factory=dict)
+    """Token -> what its row of the output matrix is multiplied by. A token that the dense model
+    never learned shares one short row with thousands of others
+    (https://arxiv.org/abs/2405.05417): to say it is to say any of them."""
+
+    def output(self, weight: Floats) -> Floats:
+        """The output matrix, [tokens, hidden], as the mixture has it. Raises RecipeError."""
+        if max(self.louder, default=0) >= len(weight):
+            raise RecipeError(f"expected tokens below {len(weight)}, got {max(self.louder)}")
+        factors = np.ones((len(weight), 1), np.float32)
+        factors[[*self.louder], 0] = [*self.louder.values()]
+        return weight * factors
 
     @property
     def routed(self) -> int:
@@ -116,26 +128,29 @@ class Recipe:
 
 
 def save(recipe: Recipe, path: Path) -> None:
-    """Numbers in half precision: a correction's error is small beside the correction. Grown
-    experts in eight bits a number, one scale a row."""
+    """Corrections and grown experts in eight bits a number, which is small beside what they
+    correct: one scale for each of a correction's ranks and of an expert's rows."""
     shape = recipe.shape
     arrays: dict[str, NDArray[np.generic]] = {
-        "shape": np.array([shape.shared, shape.experts, shape.top_k, len(recipe.layers)])
+        "shape": np.array([shape.shared, shape.experts, shape.top_k, len(recipe.layers)]),
+        "louder.tokens": np.array([*recipe.louder], np.int64),
+        "louder.factors": np.array([*recipe.louder.values()], np.float64),
     }
     for number, layer in enumerate(recipe.layers):
         arrays[f"{number}.order"] = layer.order.astype(np.uint16)
         arrays[f"{number}.router"] = layer.router.astype(np.float16)
         for name, (b, a) in layer.corrections.items():
-            arrays[f"{number}.{name}.b"] = b.astype(np.float16)
-            arrays[f"{number}.{name}.a"] = a.astype(np.float16)
+            arrays |= _coded(f"{number}.{name}.b", b.T) | _coded(f"{number}.{name}.a", a)
         for name in _EXPERT if layer.grown else ():
-            part = getattr(layer.grown, name)
-            scale = (np.abs(part).max(axis=-1, keepdims=True) / 127).astype(np.float16)
-            steps = part / np.maximum(scale.astype(np.float32), _LEAST)
-            arrays[f"{number}.{name}.scale"] = scale
-            arrays[f"{number}.{name}.steps"] = np.rint(steps).clip(-127, 127).astype(np.int8)
+            arrays |= _coded(f"{number}.{name}", getattr(layer.grown, name))
     with path.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _coded(name: str, rows: Floats) -> dict[str, NDArray[np.generic]]:
+    scale = (np.abs(rows).max(axis=-1, keepdims=True) / 127).astype(np.float16)
+    steps = rows / np.maximum(scale.astype(np.float32), _LEAST)
+    return {f"{name}.scale": scale, f"{name}.steps": np.rint(steps).clip(-127, 127).astype(np.int8)}
 
 
 def read(path: Path) -> Recipe:
@@ -143,8 +158,11 @@ def read(path: Path) -> Recipe:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             shared, experts, top_k, layers = (int(number) for number in arrays["shape"])
+            louder = arrays["louder.tokens"].tolist(), arrays["louder.factors"].tolist()
             return Recipe(
-                Shape(shared, experts, top_k), [_layer(arrays, number) for number in range(layers)]
+                Shape(shared, experts, top_k),
+                [_layer(arrays, number) for number in range(layers)],
+                dict(zip(*louder, strict=True)),
             )
     except (KeyError, ValueError) as error:
         raise RecipeError(f"{path.name} is no recipe for a mixture of experts: {error}") from error
@@ -157,12 +175,16 @@ def _layer(arrays: Mapping[str, NDArray[np.generic]], number: int) -> LayerRecip
     order = arrays[f"{number}.order"].astype(np.int64)
     if not np.array_equal(np.sort(order), np.arange(len(order))):
         raise RecipeError(f"layer {number}: expected each neuron once in the order")
+
+    def decoded(name: str) -> Floats:
+        return floats(f"{name}.steps") * floats(f"{name}.scale")
+
     corrections = {
-        name: (floats(f"{name}.b"), floats(f"{name}.a"))
+        name: (decoded(f"{name}.b").T, decoded(f"{name}.a"))
         for name in MATRICES
-        if f"{number}.{name}.b" in arrays
+        if f"{number}.{name}.b.steps" in arrays
     }
     grown = None
     if f"{number}.gate.steps" in arrays:
-        grown = Grown(*(floats(f"{name}.steps") * floats(f"{name}.scale") for name in _EXPERT))
+        grown = Grown(*(decoded(name) for name in _EXPERT))
     return LayerRecipe(order, floats("router"), corrections, grown)

@@ -26,7 +26,7 @@ def fitted(hidden: Tensor, wanted: Tensor) -> Tensor:
     """The router, [experts, hidden], of which the logits for `hidden`, [tokens, hidden], come
     nearest to `wanted`, [tokens, experts]."""
     ridge = _RIDGE * hidden.square().sum() / hidden.shape[1]
-    gram = hidden.T @ hidden + ridge * torch.eye(hidden.shape[1])
+    gram = hidden.T @ hidden + ridge * torch.eye(hidden.shape[1], device=hidden.device)
     router: Tensor = torch.linalg.solve(gram, hidden.T @ wanted).T
     return router
 

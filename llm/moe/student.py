@@ -27,16 +27,12 @@ class Correction(nn.Module):
         self.a = nn.Parameter(torch.randn(rank, columns) / math.sqrt(columns))
         self.b = nn.Parameter(torch.zeros(rows, rank))
 
-    def inner(self, x: Tensor) -> Tensor:
-        """A @ x: [tokens, columns] -> [tokens, rank]."""
-        return x @ self.a.to(x.dtype).T
-
-    def outer(self, inner: Tensor, rows: slice = slice(None)) -> Tensor:
-        """B @ that: [tokens, rank] -> [tokens, rows]."""
-        return inner @ self.b[rows].to(inner.dtype).T
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., columns] -> [..., rows]."""
+        return linear(linear(x, self.a.to(x.dtype)), self.b.to(x.dtype))
 
     def parts(self) -> tuple[Any, Any]:
-        return self.b.detach().numpy(), self.a.detach().numpy()
+        return self.b.detach().cpu().numpy(), self.a.detach().cpu().numpy()
 
 
 class Adapted(nn.Module):
@@ -49,7 +45,7 @@ class Adapted(nn.Module):
         self.correction = Correction(rows, columns, rank)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.base(x) + self.correction.outer(self.correction.inner(x))
+        y: Tensor = self.base(x) + self.correction(x)
         return y
 
 
@@ -60,53 +56,42 @@ def adapt(part: Any, names: Mapping[str, str], rank: int) -> None:
 
 
 class CutBlock(nn.Module):
-    """A feed-forward block, its neurons in the recipe's order."""
+    """A feed-forward block, its neurons in the recipe's order. All experts are computed, and those
+    not chosen weigh nothing: an accelerator takes longer to pick the tokens of each."""
 
     def __init__(self, block: Any, made: LayerRecipe, shape: Shape, rank: int) -> None:
         super().__init__()
-        order = torch.from_numpy(made.order)
-        self.shape, self.size = shape, shape.routed(len(order))
-        self.order = made.order
-        self.weights = [
-            block.gate_proj.weight.data[order].contiguous(),
-            block.up_proj.weight.data[order].contiguous(),
-            block.down_proj.weight.data[:, order].T.contiguous(),
-        ]
-        neurons, hidden = self.weights[0].shape
+        self.shape, self.order = shape, made.order
+        order = torch.from_numpy(made.order).to(block.down_proj.weight.device)
+        self.weights = {
+            "gate": block.gate_proj.weight.data[order].contiguous(),
+            "up": block.up_proj.weight.data[order].contiguous(),
+            "down": block.down_proj.weight.data[:, order].contiguous(),
+        }
+        neurons, hidden = self.weights["gate"].shape
         self.router = nn.Parameter(torch.from_numpy(made.router.copy()))
         self.gate = Correction(neurons, hidden, rank)
         self.up = Correction(neurons, hidden, rank)
         self.down = Correction(hidden, neurons, rank)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., hidden] -> the same."""
         hidden = x.flatten(0, -2)
-        inner = self.gate.inner(hidden), self.up.inner(hidden)
-        output, low = self._part(hidden, inner, slice(0, self.shape.shared))
+        active = silu(linear(hidden, self._corrected("gate"))) * linear(
+            hidden, self._corrected("up")
+        )
+        always, routed = active[:, : self.shape.shared], active[:, self.shape.shared :]
         logits, chosen = (hidden.float() @ self.router.T).topk(self.shape.top_k, dim=1)
         soft = torch.sigmoid(logits)
-        weights = (1 + soft - soft.detach()).to(x.dtype)
-        for expert in range(self.shape.experts):
-            tokens, place = (chosen == expert).nonzero(as_tuple=True)
-            if not len(tokens):
-                continue
-            begin = self.shape.shared + expert * self.size
-            given = [part[tokens] for part in inner]
-            added, low_added = self._part(
-                hidden[tokens], given, slice(begin, begin + self.size), weights[tokens, place, None]
-            )
-            output = output.index_add(0, tokens, added)
-            low = low.index_add(0, tokens, low_added)
-        return (output + self.down.outer(low)).reshape(x.shape)
+        weights = torch.zeros(len(hidden), self.shape.experts, device=x.device)
+        weights = weights.scatter(1, chosen, 1 + soft - soft.detach()).to(x.dtype)
+        routed = routed.reshape(*weights.shape, -1) * weights[..., None]
+        output = linear(torch.cat([always, routed.flatten(1)], dim=1), self._corrected("down"))
+        return output.reshape(x.shape)
 
-    def _part(
-        self, hidden: Tensor, inner: Any, rows: slice, weights: Tensor | float = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """What some neurons add, [tokens, hidden], and add to the correction, [tokens, rank]."""
-        gate, up, down = self.weights
-        opened = linear(hidden, gate[rows]) + self.gate.outer(inner[0], rows)
-        given = linear(hidden, up[rows]) + self.up.outer(inner[1], rows)
-        active = silu(opened) * given * weights
-        return active @ down[rows], active @ self.down.a[:, rows].to(active.dtype).T
+    def _corrected(self, name: str) -> Tensor:
+        weight, correction = self.weights[name], getattr(self, name)
+        return torch.addmm(weight, correction.b.to(weight.dtype), correction.a.to(weight.dtype))
 
     def learned(self) -> dict[str, tuple[Any, Any]]:
         """The corrections, of the dense block's matrices: neurons in their old order."""
@@ -128,7 +113,7 @@ def student(dense: Any, recipe: Recipe, *, block_rank: int, attention_rank: int)
     for layer, made in zip(dense.model.layers, recipe.layers, strict=True):
         layer.mlp = CutBlock(layer.mlp, made, recipe.shape, block_rank)
         adapt(layer.self_attn, ATTENTION, attention_rank)
-    return dense
+    return dense.to(dense.device)
 
 
 def learned(model: Any) -> Recipe:
@@ -138,6 +123,6 @@ def learned(model: Any) -> Recipe:
         corrections = layer.mlp.learned()
         for name, own in ATTENTION.items():
             corrections[name] = getattr(layer.self_attn, own).correction.parts()
-        router = layer.mlp.router.detach().numpy()
+        router = layer.mlp.router.detach().cpu().numpy()
         layers.append(LayerRecipe(layer.mlp.order, router, corrections))
     return Recipe(model.model.layers[0].mlp.shape, layers)

@@ -52,6 +52,18 @@ def recognised(sound: Any, rate: int, begin: float, end: float) -> str:
     return whisper().transcribe(soxr.resample(part, rate, RATE), language="en").text
 
 
+def closed_up(sound: Any, rate: int) -> Any:
+    """Without the silence that a broken network leaves in the middle of a word: an empty playback
+    buffer gives zeros, and of each stretch of them a twentieth of a second stays."""
+    longest = rate // 20
+    silent = np.concatenate([[0], sound == 0, [0]])
+    begins, ends = np.flatnonzero(np.diff(silent) == 1), np.flatnonzero(np.diff(silent) == -1)
+    kept = np.ones(len(sound), bool)
+    for begin, end in zip(begins, ends, strict=True):
+        kept[begin + longest : end] = False
+    return sound[kept]
+
+
 def plain(text: str) -> str:
     return str(WORDS(" ".join(text.split())))
 
@@ -130,6 +142,7 @@ async def test_a_whole_call_with_an_interruption_and_a_network_that_breaks_twice
     assert "Paris" in recognised(conch, rate, began + FRANCE, began + STORY)
     told = plain(recognised(conch, rate, began + STORY, began + STOP + 1))
     assert jiwer.wer(plain(heard), told) < 0.25
-    bread = plain(recognised(conch, rate, began + BREAD, began + BREAD + 30))
+    after = closed_up(conch[int((began + BREAD) * rate) :], rate)
+    bread = plain(recognised(after, rate, 0, 30))
     wanted = plain(answer).split()[: len(bread.split())]
     assert jiwer.wer(" ".join(wanted), bread) < 0.25
