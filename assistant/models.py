@@ -255,6 +255,8 @@ class _Fetcher:
             )  # fmt: skip
         except recipes.RecipeError as error:
             raise ModelError(str(error)) from error
+        if (size := (new / self.model.path).stat().st_size) != built.size:
+            raise ModelError(f"{self.model.path}: expected {built.size} bytes, got {size}")
         (new / _STAMP).write_bytes(_stamp(self.model))
         self._show(self.model.size)
 

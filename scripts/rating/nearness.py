@@ -88,7 +88,7 @@ class _Judge:
             ids = torch.tensor([prompt + reply])
             out = self._model(ids, past_key_values=cache, logits_to_keep=len(reply) + 1)
             found.append(out.logits[0, :-1].clone())
-            cache.crop(len(start))
+            cache.crop(-ids.shape[1])
         return found
 
     @torch.inference_mode()
