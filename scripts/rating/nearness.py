@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 import yaml
+from gguf import GGUFReader
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from assistant.config import INSTRUCTIONS
 from llm.moe.evaluate import agreement, mean_kl, perplexity
@@ -68,13 +69,27 @@ def human_text() -> str:
     return "\n".join(lines)
 
 
+_EXPERTS = {
+    "moe_intermediate_size": "expert_feed_forward_length",
+    "shared_expert_intermediate_size": "expert_shared_feed_forward_length",
+}
+"""Transformers' names of sizes, and llama.cpp's."""
+
+
 class _Judge:
     """One model in memory."""
 
     def __init__(self, path: Path) -> None:
         where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
         self._tokenizer: Any = AutoTokenizer.from_pretrained(**where)
-        self._model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).eval()
+        config: Any = AutoConfig.from_pretrained(**where)
+        if config.model_type == "qwen2_moe":  # transformers does not read these of a GGUF file
+            fields = GGUFReader(path).fields
+            for own, name in _EXPERTS.items():
+                setattr(config, own, fields[f"qwen2moe.{name}"].contents())
+        self._model: Any = AutoModelForCausalLM.from_pretrained(
+            **where, config=config, dtype=torch.float32
+        ).eval()
 
     @torch.inference_mode()
     def of_replies(self, talks: list[Turns]) -> list[Tensor]:

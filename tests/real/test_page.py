@@ -35,6 +35,9 @@ FRANCE, STORY, STOP, STAIN = 3.0, 14.0, 22.5, 40.0
 """Seconds of the microphone's recording at which the caller says something. The story is asked for
 until 17.5, so that it is being told at STOP: some four seconds of it, less on a slow machine. What
 helps against a stain takes the model long to say, so that one word misheard is one of many."""
+MOST_WRONG = 4
+"""Words of what was heard of an interrupted reply, against a recognition of what was played: as in
+the benchmark of turns (docs/turn-taking.md). The last word may have been cut off."""
 END = 75.0
 WORDS = jiwer.Compose([jiwer.RemovePunctuation(), jiwer.ToLowerCase(), jiwer.Strip()])
 
@@ -142,9 +145,9 @@ async def test_a_whole_call_with_an_interruption_and_a_network_that_breaks_twice
     assert "France" in recognised(caller, rate, began + FRANCE - 1, began + FRANCE + 4)
     assert "Paris" in recognised(conch, rate, began + FRANCE, began + STORY)
     told = plain(recognised(conch, rate, began + STORY, began + STOP + 1))
-    assert jiwer.wer(plain(heard), told) < 0.25
+    assert jiwer.wer(plain(heard), told) * len(heard.split()) <= MOST_WRONG
     after = closed_up(conch[int((began + STAIN) * rate) :], rate)
     told = plain(recognised(after, rate, 0, 30))
     wanted = plain(answer).split()[: len(told.split())]
-    assert len(wanted) > 15
+    assert len(wanted) > 10
     assert jiwer.wer(" ".join(wanted), told) < 0.25
