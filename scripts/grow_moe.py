@@ -32,7 +32,7 @@ from llm.moe.judging import every
 from llm.moe.lessons import teach, unsaid, written
 from llm.moe.reading import read
 from llm.moe.recipe import Shape, save
-from make_moe import kept, unpack
+from make_moe import loaded, unpack
 
 DENSE = "qwen2.5-coder-0.5b"
 SHAPE = Shape(shared=4864, experts=8, top_k=2)
@@ -81,7 +81,7 @@ def main() -> None:
     lessons = [read(tokenizer, taught) for taught in chain(talks, refused)]
     lessons += drawn
     if args.replies:
-        lessons += kept(args.replies, list)
+        lessons += loaded(args.replies)
     train(model, held, lessons, args)
     save(learned(model), args.output)
 

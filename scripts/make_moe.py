@@ -107,6 +107,10 @@ def kept(path: Path, make: Any) -> list[Lesson]:
     """What was made before, or is made now."""
     if not path.exists():
         torch.save([(one.tokens, one.weights) for one in make()], path)
+    return loaded(path)
+
+
+def loaded(path: Path) -> list[Lesson]:
     return [Lesson(*one) for one in torch.load(path, weights_only=True)]
 
 
