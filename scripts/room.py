@@ -1,7 +1,9 @@
-"""A room for clients with a sound card: PulseAudio's null sinks, an echo, somebody who speaks.
+"""A room for clients with a sound card: a PulseAudio null sink, an echo, somebody who speaks.
 
-The loudspeaker is one null sink, the microphone another one's monitor; a loopback between them is
-the echo. The daemon is private: it has its socket, and all that it writes, in one directory.
+The sink's left channel is what the loudspeaker plays; its right one is what the microphone hears:
+the same at the level of the echo, and whoever speaks. So both have one clock, as on a sound card.
+(Two null sinks with a loopback between them drift by a thousandth, which no echo canceller follows.)
+The daemon is private: it has its socket, and all that it writes, in one directory.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ from speech.interfaces import Pcm
 
 _SCRIPT = """
 load-module module-native-protocol-unix socket={socket} auth-anonymous=1
-load-module module-null-sink sink_name=loudspeaker rate=48000
-load-module module-null-sink sink_name=microphone rate=48000
-load-module module-loopback source=loudspeaker.monitor sink=microphone latency_msec=30
+load-module module-null-sink sink_name=room norewinds=1 rate=48000 channel_map=front-left,front-right
+load-module module-remap-sink sink_name=loudspeaker master=room
+load-module module-remap-sink sink_name=caller master=room {right}
+load-module module-remap-source source_name=played master=room.monitor {left}
+load-module module-remap-source source_name=microphone master=room.monitor {right}
 """
+_CHANNEL = "channels=1 channel_map=front-{0} master_channel_map=front-{0} remix=no"
 _RAW = ("--raw", f"--rate={RATE}", "--channels=1", "--format=s16le", "--latency-msec=40")
 _STARTING = 10.0
 """Seconds in which the daemon has to be there."""
@@ -56,14 +61,14 @@ class Room:
 
     async def say(self, pcm: Pcm) -> None:
         """Speak int16 samples at RATE; returns when they were heard."""
-        process = await self._sound("pacat", "--playback", "--device=microphone", *_RAW)
+        process = await self._sound("pacat", "--playback", "--device=caller", *_RAW)
         await process.communicate(pcm.astype("<i2").tobytes())
 
     @asynccontextmanager
     async def recording(self) -> AsyncIterator[list[Pcm]]:
         """What the loudspeaker plays meanwhile, in pieces."""
         heard: list[Pcm] = []
-        process = await self._sound("pacat", "--record", "--device=loudspeaker.monitor", *_RAW)
+        process = await self._sound("pacat", "--record", "--device=played", *_RAW)
 
         async def keep() -> None:
             while process.stdout and (data := await process.stdout.read(RATE // 5 * 2)):
@@ -103,14 +108,18 @@ class Room:
 async def room(folder: Path, echo_db: float | None = None) -> AsyncIterator[Room]:
     """A daemon of its own in `folder`; the microphone hears the loudspeaker at that level, or not
     at all."""
-    (folder / "room.pa").write_text(_SCRIPT.format(socket=folder / "native"))
+    (folder / "room.pa").write_text(
+        _SCRIPT.format(
+            socket=folder / "native", left=_CHANNEL.format("left"), right=_CHANNEL.format("right")
+        )
+    )
     private = {
         "HOME": str(folder),
         "XDG_RUNTIME_DIR": str(folder),
         "PULSE_RUNTIME_PATH": str(folder),
     }
     env = {**os.environ, "PULSE_SERVER": f"unix:{folder / 'native'}", "PULSE_SINK": "loudspeaker",
-           "PULSE_SOURCE": "microphone.monitor"}  # fmt: skip
+           "PULSE_SOURCE": "microphone"}  # fmt: skip
     quiet = asyncio.subprocess.DEVNULL
     daemon = await asyncio.create_subprocess_exec(
         "pulseaudio", "-n", "-F", str(folder / "room.pa"), "--daemonize=no", "--use-pid-file=no",
@@ -119,9 +128,9 @@ async def room(folder: Path, echo_db: float | None = None) -> AsyncIterator[Room
     )  # fmt: skip
     try:
         await _control(env, "info")
-        # Muted, not left out: a sink that nothing plays into stops PortAudio's recording of it.
-        echo = ("mute", "0", "1") if echo_db is None else ("volume", "0", f"{echo_db:g}dB")
-        await _control(env, f"set-sink-input-{echo[0]}", *echo[1:])
+        # PulseAudio's volumes are cube roots, of 65536.
+        echo = 0 if echo_db is None else round(65536 * 10 ** (echo_db / 60))
+        await _control(env, "set-sink-input-volume", "0", "65536", str(echo))
         yield Room(env)
     finally:
         with suppress(ProcessLookupError):
