@@ -1,8 +1,8 @@
 """A room for clients with a sound card: a PulseAudio null sink, an echo, somebody who speaks.
 
 The sink's left channel is what the loudspeaker plays; its right one is what the microphone hears:
-the same at the level of the echo, and whoever speaks. So both have one clock, as on a sound card.
-(Two null sinks with a loopback between them drift by a thousandth, which no echo canceller follows.)
+the same at the level of the echo, and whoever speaks. So both have one clock, as on a sound card:
+two null sinks with a loopback between them drift by a thousandth, too much for echo cancellers.
 The daemon is private: it has its socket, and all that it writes, in one directory.
 """
 
@@ -30,7 +30,7 @@ from speech.interfaces import Pcm
 
 _SCRIPT = """
 load-module module-native-protocol-unix socket={socket} auth-anonymous=1
-load-module module-null-sink sink_name=room norewinds=1 rate=48000 channel_map=front-left,front-right
+load-module module-null-sink sink_name=room norewinds=1 channel_map=front-left,front-right
 load-module module-remap-sink sink_name=loudspeaker master=room
 load-module module-remap-sink sink_name=caller master=room {right}
 load-module module-remap-source source_name=played master=room.monitor {left}
