@@ -60,6 +60,7 @@ async def _interrupt(place: Room, relay: Relay, lights: Path, times: int) -> Non
     lines, heard, over = demo(), 0, 0
     for _ in range(times):
         await _until(lights, "asleep")
+        await asyncio.sleep(1)
         done = len(relay.all("response.done"))
         begun = len(relay.all("response.output_item.added"))
         await place.say(wake_words()[0].audio())

@@ -60,6 +60,7 @@ class Caller:
             return
         self.call.played.append(base64.b64encode(self._playing).decode())
         self._playing.clear()
+        self._spoken_over.clear()
         if interrupted:
             self.call.interruptions += 1
         else:

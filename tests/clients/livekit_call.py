@@ -9,6 +9,7 @@ from caller import RATE, Caller, run
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, function_tool
 from livekit.agents.utils.aio import Chan
+from livekit.agents.voice import SpeechHandle
 from livekit.agents.voice.io import AudioInput, AudioOutput, AudioOutputCapabilities
 from livekit.plugins import openai
 
@@ -58,7 +59,6 @@ class Loudspeaker(AudioOutput):
             self._end.cancel()
         position = min(self._pushed, self._loop.time() - self._began)
         self._pushed = 0.0
-        self._caller.stopped(interrupted=interrupted)
         self.on_playback_finished(playback_position=position, interrupted=interrupted)
 
 
@@ -69,6 +69,9 @@ async def hold(url: str, caller: Caller) -> None:
         caller.call.asked.append(city)
         return "rain"
 
+    def over(speech: SpeechHandle) -> None:
+        caller.stopped(interrupted=speech.interrupted)
+
     base_url = url.replace("ws", "http", 1).removesuffix("/realtime")
     model = openai.realtime.RealtimeModel(base_url=base_url, api_key="x")
     microphone = Microphone()
@@ -77,6 +80,8 @@ async def hold(url: str, caller: Caller) -> None:
         session.input.audio = microphone
         session.output.audio = Loudspeaker(caller)
         session.on("error", lambda event: caller.call.errors.append(str(event.error)))
+        # Not the loudspeaker's word: what was pushed may just have been played when it is stopped.
+        session.on("speech_created", lambda event: event.speech_handle.add_done_callback(over))
         await session.start(Agent(instructions="Be kind.", tools=[weather]))
         speaking = asyncio.create_task(caller.speak(microphone.push))
         await caller.finished.wait()
