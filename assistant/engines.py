@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from assistant import models
 from assistant.config import Config
@@ -170,6 +171,9 @@ async def load_engines(config: Config, progress: Progress) -> Engines:
     name, synthesizer = await _in_thread(lambda: _choose_synthesizer(config))
     progress("llm", 0.6)
     llm = await _in_thread(lambda: load_language_model(config))
+    # numpy's threads go on spinning for a tenth of a second after each product, which takes a core
+    # from the language model just when a reply is waited for.
+    ThreadpoolController().select(internal_api="openblas").limit(limits=1)
     progress("llm", 0.9)
     await _warm_up(llm, config.call.instructions)
     progress("ready", 1.0)

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 
-_NICE = 5
+_NICE = 10
 
 
 def give_way() -> None:
