@@ -124,11 +124,13 @@ def _cut(text: str, ramp: Ramp, *, final: bool) -> int:
         if edge["mark"]:
             need = _words_at_mark(text, edge, ramp)
         elif edge["space"]:
-            following = _NEXT.match(text, edge.end())
-            if following and following.end() == len(text) and not final:
-                return 0
-            need = _words_at_space(text, edge, following[0] if following else "", ramp)
             last_boundary = at
+            need = _words_at_space(text, edge, "", ramp)
+            following = _NEXT.match(text, edge.end())
+            if following and bisect_left(words, at) < need:
+                if following.end() == len(text) and not final:
+                    return 0
+                need = _words_at_space(text, edge, following[0], ramp)
         else:
             need = ramp.natural
         if bisect_left(words, at) >= need:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import httpx
 import openai
+from threadpoolctl import threadpool_info
 
 from assistant.config import Config, LlmConfig, TtsConfig
 from assistant.server import create_app
@@ -20,6 +21,8 @@ async def test_speech_is_heard_and_questions_are_answered() -> None:
     app = create_app(CONFIG)
     async with app.router.lifespan_context(app):
         await app.state.loading
+        pools = [pool for pool in threadpool_info() if pool["internal_api"] == "openblas"]
+        assert {pool["num_threads"] for pool in pools} == {1}, "they would spin beside the model"
         http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://conch")
         client = openai.AsyncOpenAI(
             api_key="none",
