@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 CALLS ?= 1
+# Without endpointing, which fits its weights again, and echo, which cancels minutes of it.
 PURE := turns segmenter live endpoint_features audio clauses heard playback wire settings response \
-  conversation interruption endpointing wording prosody level echo captions kiosk_states
+  conversation interruption wording prosody level captions kiosk_states
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/pip install --disable-pip-version-check --constraint constraints.txt
 
