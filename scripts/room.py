@@ -30,7 +30,7 @@ from speech.interfaces import Pcm
 
 _SCRIPT = """
 load-module module-native-protocol-unix socket={socket} auth-anonymous=1
-load-module module-null-sink sink_name=room norewinds=1 channel_map=front-left,front-right
+load-module module-null-sink sink_name=room norewinds=1 rate=48000 channel_map=stereo
 load-module module-remap-sink sink_name=loudspeaker master=room
 load-module module-remap-sink sink_name=caller master=room {right}
 load-module module-remap-source source_name=played master=room.monitor {left}
