@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -103,7 +103,9 @@ class Ear:
         self._live: LiveTranscript | None = None
         self._decoding = asyncio.Lock()
         self._partials: asyncio.Task[None] | None = None
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._ending: tuple[int, asyncio.Task[tuple[float, Prosody]]] | None = None
+        """Where the caller last fell silent, and how that sounds."""
         self._dip = asyncio.Event()
         self._latest: tuple[LiveTranscript, int, Transcript] | None = None
         """The newest decode of an open segment, and the sample up to which it listened."""
@@ -111,6 +113,8 @@ class Ear:
         """Of the turn under way, once a decode of it has shown it."""
         self.language = ""
         """Of the caller, as the client says; empty: detect."""
+        self.semantic = True
+        """Whether how a turn's end sounds will be asked for (`ending`)."""
         self.spoken_language = "en"
         """As last recognised."""
         self.speech_from = 0
@@ -167,8 +171,11 @@ class Ear:
             event = self._segmenter.push(heard if near.echo < ECHO else 0.0)
             if event and detect:
                 happened.append(self._noted(event))
-            if self.speaking and (dip or self._segmenter.silence == _DIP):
+            silent = self.speaking and self._segmenter.silence == _DIP
+            if self.speaking and (dip or silent):
                 self._dip.set()
+            if silent and self._live and self.semantic:
+                self._score(self._buffer.end - _DIP)
         if not detect or self.speaking:
             self.speech_to = self._buffer.end
         return happened
@@ -289,12 +296,30 @@ class Ear:
 
     async def ending(self) -> tuple[float, Prosody]:
         """P(the turn is over) by its last seconds, and how they sound. Raises SpeechError."""
-        end = self.speech_to  # silence behind it would only say that there is a pause
-        start = max(self._live.start if self._live else 0, end - _ENDPOINT_WINDOW, 0)
-        audio = self._buffer.slice(min(start, end), end)
-        return await self._engines.run(
-            "endpoint", lambda: (self._engines.endpointer.completeness(audio), prosody(audio))
-        )
+        return await asyncio.shield(self._score(self.speech_to))
+
+    def _score(self, end: int) -> asyncio.Task[tuple[float, Prosody]]:
+        """The task that judges the audio up to `end`, where the caller has fallen silent; silence
+        behind it would only say that there is a pause. It begins before the pause is sure, while
+        recognition leaves a core free: a reply that is prepared then needs both."""
+        if self._ending is None or self._ending[0] != end:
+            start = max(self._live.start if self._live else 0, end - _ENDPOINT_WINDOW, 0)
+            audio = self._buffer.slice(min(start, end), end)
+            endpointer = self._engines.endpointer
+            task = asyncio.ensure_future(
+                self._engines.run(
+                    "endpoint", lambda: (endpointer.completeness(audio), prosody(audio))
+                )
+            )
+            self._ending = end, task
+            self._running.add(task)
+            task.add_done_callback(self._scored)
+        return self._ending[1]
+
+    def _scored(self, task: asyncio.Task[tuple[float, Prosody]]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever awaits it is told; perhaps nobody does
 
     async def _decode_along(self, live: LiveTranscript) -> None:
         wait = _FIRST_PARTIAL

@@ -178,10 +178,11 @@ class Session:
     def configure(self) -> None:
         """Take the session's settings over, as they are now."""
         detection = self.settings.turn_detection
-        self.ear.language = self.settings.language
+        policy = turn_policy(self.config.turns, detection)
+        self.ear.language, self.ear.semantic = self.settings.language, bool(policy.profile)
         if detection is None and self.turns.turn is not None:
             self.turn(floor.CommitRequested())
-        self.turn(floor.Configured(turn_policy(self.config.turns, detection)))
+        self.turn(floor.Configured(policy))
         self.prefill("")
 
     # --- the model reads along ------------------------------------------------------------
