@@ -27,6 +27,8 @@ from speech.prosody import Prosody
 
 _USUAL_PAUSE = 0.6
 """Seconds; what a caller's own pauses are measured against, and counted as two of them."""
+_BY_LISTS = ("hanging", "leaning", "wanting", "helpless", "listing")
+"""Signals of the words that the language model is a better judge of."""
 _SHORTEST = 0.05
 """Seconds of silence under which none is told from none."""
 
@@ -126,8 +128,8 @@ def signals(pause: Pause) -> dict[str, float]:
     found["unrated"] = float(pause.ends is None)
     found["ends"] = 0.0
     if pause.ends is not None:
-        # Who reads the whole sentence knows better than a list of words that want another.
-        found |= {"ends": _magnitude(pause.ends), "hanging": 0.0, "leaning": 0.0, "wanting": 0.0}
+        # Who reads the whole sentence knows better than lists of words that want another.
+        found |= dict.fromkeys(_BY_LISTS, 0.0) | {"ends": _magnitude(pause.ends)}
     if pause.prosody:
         found |= {
             "drop": _limited((pause.prosody.drop - 4) / 5),

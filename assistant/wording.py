@@ -59,6 +59,8 @@ _PRONOUNS = frozenset(
     "i you he she it we they that this there one anybody anyone someone these those".split()
 )
 _HELPERS = frozenset("do does did can could will would shall should must may might".split())
+_QUESTIONERS = frozenset("what when where which who whose how why and so but then".split())
+"""Words that a helper verb may follow in front of its subject."""
 _ENDINGS = frozenset("and or please thanks thank".split())
 """Words that close a list."""
 _GIVING = frozenset("tell give show send remind bring get let make ask find buy teach".split())
@@ -208,6 +210,8 @@ def _lacks_verb(words: list[str]) -> bool:
     at = next((number for number, word in enumerate(words[:5]) if word in _HELPERS), None)
     if at is None or (at and words[at - 1] in _PRONOUNS):
         return False  # "I could", "we did": an answer may end there
+    if at and words[0] not in _QUESTIONERS:
+        return False  # "next Tuesday would be fine": its subject came before
     rest = [word for word in words[at + 1 :] if word != "please"]
     return 0 < len(rest) < (2 if rest[0] in _PRONOUNS else 3)
 

@@ -59,6 +59,7 @@ def test_a_sentence_that_wants_more_shows_it(text: str, signal: str) -> None:
         "Could you call her?",
         "How much does it cost?",
         "Yes, I can.",
+        "Next Tuesday would be fine.",
         "明天会下雨吗？",
         "好的。",
         "是的",
