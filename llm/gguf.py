@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+# GNU OpenMP reads this as it is loaded. How often a thread looks whether the others are done before
+# it sleeps: by default for milliseconds, many times a token. On a machine where another program
+# keeps one of two cores busy, the thread that is waited for then never gets the other one: a token
+# took two seconds and more (conch-moe), and takes 0.14 so; with both cores free, 22 ms either way.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import xllamacpp
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -136,3 +138,38 @@ async def test_a_prompt_over_the_context_is_refused_and_the_slot_goes_on(
     with pytest.raises(LanguageModelError, match="exceeds the available context size"):
         await answer(model, ask(LONG * 5))
     assert "Paris" in (await answer(model, ask("What is the capital of France?")))[0]
+
+
+_BESIDE_A_BUSY_CORE = """
+import asyncio, os, subprocess, sys, time
+from assistant.models import locate
+from llm.interfaces import Message, Prompt, Sampling
+from llm.llamacpp import LlamaCppEngine
+
+async def main():
+    engine = LlamaCppEngine(locate("qwen2.5-coder-0.5b"), slots=1, threads=2)
+    cores = len(os.sched_getaffinity(0)) - 1
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    try:
+        story = Prompt((Message("user", "Tell me a very long story."),))
+        times = []
+        async for _ in engine.open().reply(story, Sampling(0.0, 12)):
+            times.append(time.perf_counter())
+            if times[-1] - times[0] > 10:
+                break
+    finally:
+        for each in busy:
+            each.kill()
+    print((times[-1] - times[0]) / (len(times) - 1))
+    sys.stdout.flush()
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+def test_another_program_on_all_cores_but_one_does_not_silence_it() -> None:
+    # In a process of its own: the OpenMP library reads its settings once, when it is loaded.
+    command = [sys.executable, "-c", _BESIDE_A_BUSY_CORE]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603
+    assert float(done.stdout) < 0.3  # seconds a token; about three words a second are spoken
