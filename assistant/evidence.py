@@ -41,6 +41,8 @@ class Turn:
     """dB by which its latest stretch lies under the caller's usual level."""
     silent_since: float | None = None
     """None while the caller speaks."""
+    doubtful_until: float = 0.0
+    """In a pause: by then it is known whether what was heard is the caller's going on."""
     text: str | None = None
     """The words at the latest pause; None until they are recognised."""
     confidence: float = 1.0

@@ -27,6 +27,8 @@ class Policy:
     words for a guess: measured with four callers, 1.0 gave 4.4 to 5.1 s instead of 3.3."""
     linger: float = 0.8
     """The longest that a turn which is over waits for its reply, and can be reopened."""
+    doubt: float = 0.1
+    """What may be the caller going on puts off the end of a turn for as long."""
     barge_in: float = 0.6
     """Speech of this length over a reply, of which no word is recognised yet, interrupts it."""
     hold: float = 0.55
@@ -53,6 +55,11 @@ class SpeechStarted:
     """Seconds of speech so far."""
     below: float = 0.0
     """dB by which it lies under the caller's usual level."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechSuspected:
+    """The first frame of what may become speech, or is a click."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +180,7 @@ class Configured:
 
 Event = (
     SpeechStarted
+    | SpeechSuspected
     | SpeechPaused
     | EndpointScored
     | Transcribed

@@ -156,12 +156,12 @@ class Ear:
 
     def push(
         self, audio: Audio, rate: int, *, detect: bool
-    ) -> list[floor.SpeechStarted | floor.SpeechPaused]:
+    ) -> list[floor.SpeechStarted | floor.SpeechSuspected | floor.SpeechPaused]:
         """Take audio of shape (n,) at `rate` Hz in; what it shows about speech, if `detect`."""
         if rate != self._rate:
             self._rate, self._resampler = rate, Resampler(rate, RATE)
         audio = self._resampler.push(audio)
-        happened = []
+        happened: list[floor.SpeechStarted | floor.SpeechSuspected | floor.SpeechPaused] = []
         for frame in self._framer.push(audio):
             near = self._gate.push(frame, self._buffer.end)
             self._buffer.append(near.audio)
@@ -171,6 +171,8 @@ class Ear:
             event = self._segmenter.push(heard if near.echo < ECHO else 0.0)
             if event and detect:
                 happened.append(self._noted(event))
+            elif detect and self._segmenter.suspects:
+                happened.append(floor.SpeechSuspected())
             silent = self.speaking and self._segmenter.silence == _DIP
             if self.speaking and (dip or silent):
                 self._dip.set()

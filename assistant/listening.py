@@ -90,9 +90,11 @@ class Listener:
     def _listen(self, audio: Audio, rate: int) -> None:
         detect = self._session.settings.turn_detection is not None
         for event in self.ear.push(audio, rate, detect=detect):
-            self._spoken = Spoken()
-            if isinstance(event, floor.SpeechPaused):
-                self._spoken = Spoken(self._clock.time() - event.silence)
+            match event:
+                case floor.SpeechStarted():
+                    self._spoken = Spoken()
+                case floor.SpeechPaused():
+                    self._spoken = Spoken(self._clock.time() - event.silence)
             self._session.turn(event)
         if self.ear.speaking and self._gap_check is None:
             self._silence_where_audio_is_missing()

@@ -95,6 +95,9 @@ class TurnManager:
                 return self._await_end(now)
             case ((State.PAUSED | State.DUE | State.WAITING), floor.SpeechStarted()):
                 return self._go_on(event, now)
+            case ((State.PAUSED | State.DUE), floor.SpeechSuspected()):
+                self._turn.doubtful_until = now + self.policy.doubt
+                return []
             case State.CALLER, floor.Heard():
                 return self._follow(event, now)
 
@@ -144,7 +147,7 @@ class TurnManager:
             # The reply's own life. A stale number matches nothing.
             case _, floor.ReplyReady(number) if self.replies.is_current(number):
                 self.replies.prepared()
-                return self._commit(now) if self.state is State.DUE else []
+                return self._due(now) if self.state is State.DUE else []
             case _, floor.ReplyDelivered(number, text) if self.replies.deliver(number):
                 self._habits.asked = text
                 return []
@@ -279,8 +282,15 @@ class TurnManager:
         commands = self._speculate(self._turn.text or "", likely=True)
         reply = self.replies.current
         if reply is None or reply.ready:
-            return [*commands, *self._commit(now)]
+            return [*commands, *self._due(now)]
         return [*commands, *self._enter(State.DUE, now + self.policy.linger)]
+
+    def _due(self, now: float) -> list[floor.Command]:
+        """Nothing is left to wait for, unless the caller may just be going on."""
+        doubtful_until = self._turn.doubtful_until
+        return (
+            self._commit(now) if now >= doubtful_until else self._enter(State.DUE, doubtful_until)
+        )
 
     def _commit(self, now: float) -> list[floor.Command]:
         turn = self._turn

@@ -83,6 +83,11 @@ class Segmenter:
         """Samples since the last speech; while speaking, a pause may be beginning."""
         return self.position - self._last
 
+    @property
+    def suspects(self) -> bool:
+        """Whether the latest frame may be the first of speech, which is not yet long enough."""
+        return not self.speaking and self._onset == self.position - FRAME
+
     def configure(
         self,
         *,

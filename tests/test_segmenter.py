@@ -95,3 +95,12 @@ def test_a_pause_is_as_long_as_asked_and_comes_at_once(frames: list[float]) -> N
         if isinstance(event, SpeechPaused):
             assert event.now - event.at == 5 * FRAME
             assert event.now == segmenter.position
+
+
+def test_the_first_frame_of_what_may_be_speech_is_told() -> None:
+    segmenter = Segmenter(min_speech_ms=96)
+    suspected = []
+    for probability in (0.1, 0.9, 0.9, 0.9, 0.9, 0.1):
+        segmenter.push(probability)
+        suspected.append(segmenter.suspects)
+    assert suspected == [False, True, False, False, False, False]

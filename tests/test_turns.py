@@ -114,6 +114,20 @@ def test_going_on_reopens_the_turn_and_drops_the_speculation() -> None:
     assert plain(commands[-2:]) == [t.CommitTurn(1, text), t.PublishReply(2)]
 
 
+def test_a_sound_as_the_turn_would_end_is_waited_for_until_it_is_speech_or_none() -> None:
+    heard = [*said("I walked to the library."), (1.25, t.SpeechSuspected()), (1.3, None)]
+    manager = TurnManager(POLICY)
+    play(manager, *heard, (1.31, t.ReplyReady(1)))
+    assert manager.state is State.DUE
+    assert play(manager, (1.33, t.SpeechStarted(0.1))) == [t.DropReply(1)]
+
+    manager = TurnManager(POLICY)
+    play(manager, *heard, (1.31, t.ReplyReady(1)))
+    assert manager.state is State.DUE
+    commands = play(manager, (1.36, None))
+    assert plain(commands) == [t.CommitTurn(1, "I walked to the library."), t.PublishReply(1)]
+
+
 def test_a_caller_who_goes_on_before_the_reply_can_be_heard_reopens_the_turn() -> None:
     manager = TurnManager(POLICY)
     play(manager, *said("I walked to the library."), (1.6, None))
@@ -539,8 +553,8 @@ TEXTS = st.sampled_from(["What time is it?", "Stop.", "", "mm-hmm", "hmm", "in t
 # answers come often, or hardly a call would ever get as far as a reply.
 NUMBERS = st.sampled_from([0, 0, 0, 0, -1, 1])
 KINDS = (
-    "speech speech speech pause pause pause score score words words words failed heard delivered "
-    "finished finished finished finished ready ready request cancel commit clear policy "
+    "speech speech speech suspect pause pause pause score score words words words failed heard "
+    "delivered finished finished finished finished ready ready request cancel commit clear policy "
     "answered answered answered answered calls tool"
 ).split()
 
@@ -631,6 +645,8 @@ class World:
             case "speech" if not self.speaking:
                 self.speaking = True
                 return t.SpeechStarted(0.1, below=12 if fraction > 0.9 else 0)
+            case "suspect" if not self.speaking:
+                return t.SpeechSuspected()
             case "pause" if self.speaking:
                 self.speaking = False
                 return t.SpeechPaused(0.2, fraction * 2)
