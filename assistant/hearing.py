@@ -176,7 +176,7 @@ class Ear:
             silent = self.speaking and self._segmenter.silence == _DIP
             if self.speaking and (dip or silent):
                 self._dip.set()
-            if silent and self._live and self.semantic:
+            if silent and self._live and self.semantic and not self._engines.busy("endpoint"):
                 self._score(self._buffer.end - _DIP)
         if not detect or self.speaking:
             self.speech_to = self._buffer.end
@@ -308,7 +308,7 @@ class Ear:
             start = max(self._live.start if self._live else 0, end - _ENDPOINT_WINDOW, 0)
             audio = self._buffer.slice(min(start, end), end)
             endpointer = self._engines.endpointer
-            task = asyncio.ensure_future(
+            task = asyncio.create_task(
                 self._engines.run(
                     "endpoint", lambda: (endpointer.completeness(audio), prosody(audio))
                 )

@@ -10,7 +10,8 @@ from typing import Any
 # GNU OpenMP reads this as it is loaded. How often a thread looks whether the others are done before
 # it sleeps: by default for milliseconds, many times a token. On a machine where another program
 # keeps one of two cores busy, the thread that is waited for then never gets the other one: a token
-# took two seconds and more (conch-moe), and takes 0.2 so; with both cores free, 22 ms either way.
+# took two seconds and more (conch-moe), and takes 0.2 so. With both cores free it takes 22 ms
+# either way; in a call, beside recognition and synthesis, a reply is ready some 30 ms later for it.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 import xllamacpp

@@ -140,8 +140,9 @@ async def test_a_prompt_over_the_context_is_refused_and_the_slot_goes_on(
     assert "Paris" in (await answer(model, ask("What is the capital of France?")))[0]
 
 
-_BESIDE_A_BUSY_CORE = """
+_BESIDE_A_BUSY_CORE = r"""
 import asyncio, os, subprocess, sys, time
+from contextlib import aclosing
 from assistant.models import locate
 from llm.interfaces import Message, Prompt, Sampling
 from llm.llamacpp import LlamaCppEngine
@@ -149,20 +150,20 @@ from llm.llamacpp import LlamaCppEngine
 async def main():
     engine = LlamaCppEngine(locate("qwen2.5-coder-0.5b"), slots=1, threads=2)
     cores = len(os.sched_getaffinity(0)) - 1
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
-    try:
-        story = Prompt((Message("user", "Tell me a very long story."),))
-        times = []
-        async for _ in engine.open().reply(story, Sampling(0.0, 12)):
+    work = "import time; end = time.time() + 50\nwhile time.time() < end: pass"
+    busy = [subprocess.Popen([sys.executable, "-c", work]) for _ in range(cores)]
+    story = Prompt((Message("user", "Tell me a very long story."),))
+    times = []
+    async with aclosing(engine.open().reply(story, Sampling(0.0, 12))) as parts:
+        async for _ in parts:
             times.append(time.perf_counter())
             if times[-1] - times[0] > 10:
                 break
-    finally:
-        for each in busy:
-            each.kill()
+    for each in busy:
+        each.kill()
+        each.wait()
+    await engine.aclose()
     print((times[-1] - times[0]) / (len(times) - 1))
-    sys.stdout.flush()
-    os._exit(0)
 
 asyncio.run(main())
 """
