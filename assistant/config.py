@@ -77,7 +77,7 @@ class LlmConfig(Struct, frozen=True):
     engine: Name = "llamacpp"
     model: Name = "default-llm"
     context: Annotated[int, Meta(ge=256)] = 8192
-    window: Annotated[int, Meta(ge=256)] = 6000
+    window: Annotated[int, Meta(ge=0)] = 0
     threads: Count = 2
     temperature: Annotated[float, Meta(ge=0.0, le=2.0)] = 0.6
     max_tokens: Count = 400

@@ -6,7 +6,6 @@ told what was heard. No audio is kept.
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from assistant.pictures import PictureError, content, told
+from assistant.recall import Sentence, recalled, sentences
 from assistant.window import Window
 from assistant.wire.errors import WireError
 from assistant.wire.realtime import audio_bytes, new_id
@@ -53,7 +53,7 @@ class Item:
     def replace(self, content: list[Json]) -> None:
         """A message's new content; what was derived from the old one is forgotten."""
         self.wire["content"] = content
-        for derived in ("text", "tokens"):
+        for derived in ("text", "tokens", "sentences"):
             self.__dict__.pop(derived, None)
 
     @cached_property
@@ -64,10 +64,9 @@ class Item:
             return _part_text(parts[0])
         return "\n".join(filter(None, (_part_text(part) for part in parts)))
 
-    @property
-    def told(self) -> str:
-        """Of its text, what was heard."""
-        return self.text if self.heard is None else self.heard
+    @cached_property
+    def sentences(self) -> tuple[Sentence, ...]:
+        return sentences(self.text)
 
     @cached_property
     def tokens(self) -> int:
@@ -76,6 +75,12 @@ class Item:
         size = len(wire.get("arguments") or wire.get("output") or self.text)
         size = size if not self.text.isascii() else size // 3
         return 8 + size + _PICTURE_TOKENS * len(self.pictures)
+
+    @property
+    def role(self) -> str:
+        """Of a message; empty for a function's call and output."""
+        role: str = self.wire.get("role", "")
+        return role
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -93,9 +98,12 @@ def caller_turn(item_id: str, text: str | None = None) -> Item:
 def earlier(summary: str) -> Item:
     """What stands for the turns that have left the window. The caller's, because many chat
     templates refuse a second system message."""
-    text = f"(Earlier in this call: {summary})"
-    content = [{"type": "input_text", "text": text}]
-    return Item("", {"type": "message", "role": "user", "content": content})
+    return _written(f"(Earlier in this call: {summary})")
+
+
+def reminder(words: str) -> Item:
+    """What the caller told before the window, and a turn asks for."""
+    return _written(f"(Earlier in this call I said: {words})")
 
 
 def spoken_reply(item_id: str, *, speaks: bool) -> Item:
@@ -216,13 +224,24 @@ class Conversation:
     """What of it the model is given."""
     _items: dict[str, Item] = field(default_factory=dict)
 
-    def latest(self, window: Window | None = None) -> list[Item]:
-        """The items in the window, or in another one, behind what sums up those before them."""
+    def latest(self, window: Window | None = None, said: str = "") -> list[Item]:
+        """The items in the window, or in another one, behind what sums up those before them, and
+        at the end a turn of which so far was `said`. If the last turn asks for what the caller told
+        before the window, that stands in front of it."""
         items = list(self._items.values())
         self.window = self.window.fitting(items)
         window = window or self.window
-        before = [earlier(window.summary)] if window.summary else []
-        return [*before, *window.items(items)]
+        inside = list(window.items(items))
+        left = items[: len(items) - len(inside)]
+        if said:
+            inside.append(caller_turn("", said))
+        asks = _asking(inside)
+        if left and asks is not None:
+            told = [s for item in left if item.role == "user" for s in item.sentences]
+            call = [s for item in (*left, *inside[:asks]) for s in item.sentences]
+            if found := recalled(inside[asks].text, told, call):
+                inside.insert(asks, reminder(" ".join(found)))
+        return [earlier(window.summary), *inside] if window.summary else inside
 
     @property
     def is_full(self) -> bool:
@@ -232,16 +251,6 @@ class Conversation:
     def moved(self, summary: str) -> Window:
         """The window without the oldest items, which `summary` stands for."""
         return self.window.moved(list(self._items.values()), summary)
-
-    def search(self, words: str, limit: int = 5) -> list[Item]:
-        """The items of the whole call that have most of the words, of equals the latest first."""
-        wanted = _terms(words)
-        found = [
-            (len(wanted & _terms(item.told)), at, item)
-            for at, item in enumerate(self._items.values())
-        ]
-        best = sorted(found, key=lambda each: each[:2], reverse=True)
-        return [item for common, _, item in best[:limit] if common]
 
     @property
     def last_id(self) -> str | None:
@@ -344,11 +353,17 @@ def _message(item: Item, *, sees: bool) -> Message | None:
     return Message(wire["role"], text) if text.strip() else None
 
 
-def _terms(text: str) -> set[str]:
-    """What is compared in a search: words, and of scripts without spaces pairs of characters."""
-    words = set(re.findall(r"[^\W_]+", text.casefold()))
-    dense = {word for word in words if any("\u3040" <= character <= "\u9fff" for character in word)}
-    return (words - dense) | {word[at : at + 2] for word in dense for at in range(len(word) - 1)}
+def _asking(items: list[Item]) -> int | None:
+    """Where the caller's turn is that is still to be answered, but for a tool's outputs."""
+    for at in reversed(range(len(items))):
+        if items[at].role:
+            return at if items[at].role == "user" else None
+    return None
+
+
+def _written(text: str) -> Item:
+    content = [{"type": "input_text", "text": text}]
+    return Item("", {"type": "message", "role": "user", "content": content})
 
 
 def _part_text(part: Json) -> str:

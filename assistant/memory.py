@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from assistant.conversation import (
     Conversation,
-    caller_turn,
     function_call,
     parse_item,
     spoken_reply,
@@ -60,10 +59,9 @@ class Memory:
     ) -> Prompt:
         """What the model is to answer; `said` is a turn that is not yet in the conversation,
         `window` another than the conversation's own."""
-        items = self.conversation.latest(window)
-        if settings.input is not None:
+        if settings.input is None:
+            items = self.conversation.latest(window, said)
+        else:
             items = [parse_item(given) for given in settings.input]
-        if said:
-            items.append(caller_turn("", said))
         messages = to_messages(settings.instructions, items, sees=self._sees)
         return Prompt(messages, settings.tools, settings.tool_choice)

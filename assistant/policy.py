@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from assistant.config import Config, TurnSettings
 from assistant.floor import Policy
+from assistant.window import Window
 from assistant.wire.settings import Defaults, TurnDetection
 
 _PROFILES = {"low": "patient", "high": "quick"}
 """What an eagerness asks for; any other leaves it to the configuration."""
+
+_WINDOW, _WINDOW_ON_CPU = 6000, 1000
 
 
 def defaults(config: Config, model: str) -> Defaults:
@@ -22,6 +25,13 @@ def defaults(config: Config, model: str) -> Defaults:
         temperature=config.llm.temperature,
         max_tokens=config.llm.max_tokens,
     )
+
+
+def window(config: Config) -> Window:
+    """What of a long call the model is given. In this process, on the CPU, 1000 tokens more delay
+    the first token of each reply by a third: docs/models.md, "Long calls"."""
+    usual = _WINDOW_ON_CPU if config.llm.engine == "llamacpp" else _WINDOW
+    return Window.within(config.llm.window or usual, config.llm.context)
 
 
 def turn_policy(settings: TurnSettings, detection: TurnDetection | None) -> Policy:

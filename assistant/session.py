@@ -29,7 +29,7 @@ from assistant.mind import Mind
 from assistant.outbox import Outbox, Transport
 from assistant.phrases import phrase
 from assistant.pictures import look
-from assistant.policy import defaults, turn_policy
+from assistant.policy import defaults, turn_policy, window
 from assistant.record import TurnLog
 from assistant.recordings import listen
 from assistant.replay import audio_in
@@ -39,7 +39,6 @@ from assistant.tasks import Tasks
 from assistant.turns import TurnManager
 from assistant.upkeep import Upkeep
 from assistant.voice import Mouth
-from assistant.window import Window
 from assistant.wire import realtime as wire
 from assistant.wire.errors import WireError
 from assistant.wire.response import ResponseStream
@@ -84,8 +83,7 @@ class Session:
             defaults(config, model or engines.llm.name), name, CAPABILITIES
         )
         self.settings.update(session or {})
-        window = Window.within(config.llm.window, config.llm.context)
-        self.memory = Memory(window, sees=engines.sees)
+        self.memory = Memory(window(config), sees=engines.sees)
         self.caller = CallerTurns(self.send, self.memory.conversation, self.settings)
         self.turns = TurnManager()
         self.reply: Reply | None = None

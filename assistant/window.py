@@ -37,24 +37,32 @@ class Window:
         return items[start:]
 
     def is_full(self, items: Sequence[Item]) -> bool:
-        """Whether items should leave it, and can: the latest one stays, whatever its size."""
-        return self._tokens(items) > self.size and len(self.items(items)) > 1
+        """Whether items should leave it, and can: what the caller said last stays, whatever its
+        size, with the reply to it."""
+        return self.tokens(items) > self.size and _last_turn(self.items(items)) > 0
 
     def fitting(self, items: Sequence[Item]) -> Window:
         """Itself, or moved on where the limit leaves no time to sum up what leaves."""
-        over = self._tokens(items) > self.limit
-        return self.moved(items, self.summary) if over else self
+        if self.tokens(items) <= self.limit:
+            return self
+        moved = self.moved(items, self.summary)
+        return moved if moved.tokens(items) <= self.limit else replace(moved, first=items[-1].id)
 
     def moved(self, items: Sequence[Item], summary: str) -> Window:
         """Without the oldest items: half of its size stays, and begins with the caller."""
         inside = self.items(items)
-        tokens, start = self._tokens(items), 0
-        while start < len(inside) - 1 and (
-            tokens > self.size // 2 or inside[start].wire.get("role") != "user"
-        ):
-            tokens -= inside[start].tokens
+        last = _last_turn(inside)
+        left, start = self.tokens(items), 0
+        while start < last and (left > self.size // 2 or inside[start].role != "user"):
+            left -= inside[start].tokens
             start += 1
         return replace(self, first=inside[start].id, summary=summary)
 
-    def _tokens(self, items: Sequence[Item]) -> int:
+    def tokens(self, items: Sequence[Item]) -> int:
         return sum(item.tokens for item in self.items(items))
+
+
+def _last_turn(items: Sequence[Item]) -> int:
+    """Where the caller's last turn is, or the last item where there is none."""
+    turns = (at for at in reversed(range(len(items))) if items[at].role == "user")
+    return next(turns, len(items) - 1)

@@ -5,8 +5,9 @@
 
 A call of 120 turns in text, one every 25 seconds, through the conversation, the window and the
 upkeep of the real one. Nobody waits for the speech: but what a call does in quiet gets only the
-seconds for which the reply would be played, and a pause. At each mark five questions are asked
-whose words, but for the last, are read ahead as in a call; they leave no trace in it. `--said`
+seconds for which the reply would be played, and a pause. At each mark five questions are asked,
+three times each, whose words, but for the last, are read ahead as in a call; they leave no trace in
+it. At the end the caller asks for twelve things that she told, one every few minutes. `--said`
 takes the replies of a kept call, and saves the minutes of writing them.
 """
 
@@ -26,10 +27,9 @@ from assistant.conversation import caller_turn, spoken_reply
 from assistant.engines import Engines
 from assistant.memory import Memory
 from assistant.metrics import clock
-from assistant.policy import defaults
+from assistant.policy import defaults, window
 from assistant.tasks import Tasks
 from assistant.upkeep import Upkeep
-from assistant.window import Window
 from assistant.wire.settings import SessionSettings
 from llm.interfaces import Finished, Sampling, TextDelta
 from llm.llamacpp import LlamaCppEngine
@@ -40,7 +40,6 @@ MARKS = {5: "2 min", 24: "10 min", 72: "30 min", 120: "50 min"}
 _WORDS_A_SECOND, _PAUSE = 2.5, 1.5
 _REPLY = 30
 """Tokens of a reply, at most."""
-_NAME = "Hello, my name is Rosalind and I am a sailor. "
 _TOPICS = (
     "bread", "old clocks", "sailing", "rain", "mountain huts", "coffee", "violins", "gardens",
     "night trains", "cheese", "lighthouses", "chess", "painting", "bees", "bicycles", "maps",
@@ -53,6 +52,36 @@ _LINES = (
     "How would you explain {} to a child of five?",
     "I have read a book about {}. What should I read next?",
 )
+_ROUNDS = 3
+_TOLD = {
+    1: "Hello, my name is Rosalind and I am a sailor.",
+    9: "My dog is called Biscuit, by the way.",
+    17: "I was born in Aberdeen, you know.",
+    25: "My brother Henry lives in Canada.",
+    33: "I must not forget that I am allergic to peanuts.",
+    41: "My favourite colour is green.",
+    49: "The first boat that I owned was called the Silver Gull.",
+    57: "I have an appointment at the dentist on Thursday.",
+    65: "My granddaughter plays the cello.",
+    73: "We keep the spare key under the flowerpot.",
+    81: "I met my husband at a dance in Glasgow.",
+}
+"""By turn: what the caller tells of herself before she asks something."""
+_ASKED = {
+    "What is my name?": "rosalind",
+    "What is my job?": "sailor",
+    "What is my dog called?": "biscuit",
+    "Where was I born?": "aberdeen",
+    "In which country does my brother live?": "canada",
+    "What is it that I am allergic to?": "peanut",
+    "Do you remember my favourite colour?": "green",
+    "What was the name of my first boat?": "gull",
+    "On which day do I go to the dentist?": "thursday",
+    "Which instrument does my granddaughter play?": "cello",
+    "Where do we keep the spare key?": "flowerpot",
+    "Where did I meet my husband?": "glasgow",
+}
+"""At the end: what is asked, and what the reply must hold."""
 _PROBES = (
     "Which colour goes well with dark blue?",
     "How long should I boil an egg?",
@@ -66,7 +95,7 @@ class Call:
     """What a session and its slot are to the upkeep; the language model is the only engine."""
 
     def __init__(self, engine: LlamaCppEngine, config: Config) -> None:
-        self.memory = Memory(Window.within(config.llm.window, config.llm.context))
+        self.memory = Memory(window(config))
         self.settings = SessionSettings(defaults(config, engine.name), "sess", {})
         self.llm, self.free = engine.open(), asyncio.Lock()
         engines = Engines(None, None, None, None, engine)  # type: ignore[arg-type]
@@ -107,27 +136,28 @@ async def measure(path: Path, config: Config, said: list[str]) -> dict[str, Any]
     llm = config.llm
     engine = LlamaCppEngine(path, slots=2, context=llm.context, threads=llm.threads)
     call, marks, moves, replies = Call(engine, config), dict[str, Any](), 0, list[str]()
-    lines = [line.format(topic) for line, topic in product(_LINES, _TOPICS)]
-    lines[0] = _NAME + lines[0]
-    for number, line in enumerate(lines, 1):
-        window = call.memory.conversation.window
+    asked = enumerate((line.format(topic) for line, topic in product(_LINES, _TOPICS)), 1)
+    for number, line in ((n, f"{_TOLD.get(n, '')} {line}".strip()) for n, line in asked):
+        before = call.memory.conversation.window
         given = said[number - 1] if number <= len(said) else None
         replies.append(await call.turn(number, line, given))
-        moves += window != call.memory.conversation.window
+        moves += before != call.memory.conversation.window
         if mark := MARKS.get(number):
-            delays = [(await call.ask(probe, 1))[1] for probe in _PROBES]
+            delays = [(await call.ask(probe, 1))[1] for probe in _PROBES * _ROUNDS]
             tokens = await _prompt_tokens(call)
             marks[mark] = {"first_token": median(delays), "all": delays, "prompt_tokens": tokens}
             print(
                 path.stem, mark, f"{1000 * median(delays):.0f} ms", f"{tokens} tokens", flush=True
             )
-    remembered = [(await call.ask(q, 30))[0] for q in ("What is my name?", "What is my job?")]
+    remembered = {question: await call.ask(question, 30) for question in _ASKED}
+    right = sum(_ASKED[question] in text.casefold() for question, (text, _) in remembered.items())
+    recalling = median(first for _, first in remembered.values())
     await call.upkeep.close()
     await call.llm.close()
     await engine.aclose()
     summary = call.memory.conversation.window.summary
     found = {"marks": marks, "moves": moves, "summary": summary, "remembered": remembered}
-    return {**found, "said": replies}
+    return {**found, "right": right, "recalling": recalling, "said": replies}
 
 
 async def _prompt_tokens(call: Call) -> int:
@@ -141,21 +171,21 @@ def main(
     models: list[Path],
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
     said: Annotated[Path | None, typer.Option(help="a call kept by --json")] = None,
-    window: int = Config().llm.window,
+    window_size: Annotated[int, typer.Option("--window")] = 0,
     threads: int = 2,
 ) -> None:
     """Print the delays, and how often the window moved."""
     found = {}
     kept = next(iter(json.loads(said.read_text()).values()))["said"] if said else []
     for path in models:
-        config = load_config(None, {}, {"llm.window": window, "llm.threads": threads})
+        config = load_config(None, {}, {"llm.window": window_size, "llm.threads": threads})
         found[path.stem] = figures = asyncio.run(measure(path, config, kept))
         first = figures["marks"]["2 min"]["first_token"]
         ratios = {m: round(f["first_token"] / first, 2) for m, f in figures["marks"].items()}
         print(
             path.stem,
             ratios,
-            {k: figures[k] for k in ("moves", "summary", "remembered")},
+            {k: figures[k] for k in ("moves", "summary", "right", "recalling")},
             flush=True,
         )
     if json_file:

@@ -335,6 +335,19 @@ def test_one_item_larger_than_the_window_is_still_told() -> None:
     assert ids(conversation) == ["b"]
 
 
+def test_a_long_turn_stays_with_the_reply_to_it_unless_the_limit_forbids() -> None:
+    for limit, left in ((1000, ["b", "reply"]), (600, ["reply"])):
+        conversation = Conversation(Window(200, limit))
+        conversation.add(caller_turn("a", "Hello."))
+        conversation.add(caller_turn("b", "word " * 300))
+        said(conversation, "word " * 60, "reply")
+        if limit == 1000:
+            assert conversation.is_full
+            conversation.window = conversation.moved("")
+            assert not conversation.is_full, "nothing more can leave"
+        assert ids(conversation) == left
+
+
 def test_the_window_survives_the_deletion_of_its_first_item() -> None:
     conversation = Conversation(Window(200, 200))
     for number in range(30):
@@ -359,16 +372,53 @@ def test_the_limit_moves_the_window_at_once_and_a_full_one_may_wait() -> None:
     assert sum(item.tokens for item in conversation.latest(moved)[1:]) <= 100
 
 
-def test_a_search_finds_most_words_first_and_knows_chinese() -> None:
+# --- what left the window, and is asked for ---------------------------------------------------
+
+REMINDER = "(Earlier in this call I said: My parrot is called Biscuit.)"
+
+
+def long_call() -> Conversation:
+    """Of what was told first, the window holds nothing any more."""
+    conversation = Conversation(Window(200, 200))
+    conversation.add(caller_turn("told", "My parrot is called Biscuit. What do you say?"))
+    for number in range(12):
+        said(conversation, f"Reply {number} about the weather, about nothing else.", f"r{number}")
+        conversation.add(caller_turn(f"c{number}", f"It is my turn {number}, and it rains."))
+    said(conversation, "So it does.", "last")
+    assert "Biscuit" not in str(conversation.latest())
+    return conversation
+
+
+def test_what_the_last_turn_asks_for_is_told_again() -> None:
+    conversation = long_call()
+    before = conversation.latest()
+    asked = conversation.latest(said="What is my parrot called?")
+    assert [item.text for item in asked] == [
+        *(item.text for item in before),
+        REMINDER,
+        "What is my parrot called?",
+    ]
+    conversation.add(caller_turn("now", "What is my parrot called?"))
+    assert to_messages("", conversation.latest()) == to_messages("", asked), "the cache stays good"
+    conversation.add(function_call("call", CALL))
+    assert REMINDER in [item.text for item in conversation.latest()]
+    said(conversation, "Biscuit.", "answer")
+    assert REMINDER not in [item.text for item in conversation.latest()]
+
+
+def test_what_is_still_in_the_window_is_not_told_twice() -> None:
     conversation = Conversation()
-    for name, words in (
-        ("a", "My parrot is called Biscuit."),
-        ("b", "I like a parrot."),
-        ("c", "我家的狗叫豆豆。"),
-        ("d", "A biscuit, please."),
-    ):
-        conversation.add(caller_turn(name, words))
-    conversation.set_heard("b", "I like")
-    assert [item.id for item in conversation.search("parrot Biscuit")] == ["a", "d"]
-    assert [item.id for item in conversation.search("豆豆是谁")] == ["c"]
-    assert conversation.search("nothing of that") == []
+    conversation.add(caller_turn("told", "My parrot is called Biscuit."))
+    said(conversation, "How nice.", "reply")
+    assert len(conversation.latest(said="What is my parrot called?")) == 3
+
+
+def test_what_the_assistant_said_and_what_was_deleted_is_not_recalled() -> None:
+    conversation = long_call()
+    conversation.delete("told")
+    assert "Biscuit" not in str(conversation.latest(said="What is my parrot called?"))
+    conversation = Conversation(Window(100, 100))
+    said(conversation, "My parrot is called Biscuit.", "reply")
+    for number in range(9):
+        conversation.add(caller_turn(f"c{number}", f"It is my turn {number}, and it rains."))
+    assert "Biscuit" not in str(conversation.latest(said="What is my parrot called?"))
