@@ -13,7 +13,9 @@ from math import log
 
 _SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*")
 _QUESTION = ("?", "？")
-_SHARE = 0.25
+_RARE = 0.01
+"""Of the call's sentences: a word that no more have (or two of them) is rare."""
+_SHARE = 0.3
 """Of the worth of all words that ask: what a sentence about the same has at least."""
 _NEARLY = 0.7
 """Of the best sentence's worth: what a second one has at least."""
@@ -47,11 +49,17 @@ def recalled(words: str, told: Sequence[Sentence], call: Sequence[Sentence]) -> 
     """The sentences among `told` that `words` ask for, in order: none, one or two.
 
     `call`: all sentences of the call before those words, which tell how much a word is worth. What
-    is found shares with the words more than one rare one."""
+    is found shares a rare word with those that ask, and much of their worth."""
     asked = terms(words)
-    worth = {t: log((len(call) + 1) / (0.5 + sum(t in s.terms for s in call))) for t in asked}
-    least = max(log(2 * (len(call) + 1)), _SHARE * sum(worth.values()))
-    shared = [sum(worth[t] for t in asked & s.terms) if s.tells(asked) else 0.0 for s in told]
-    least = max(least, _NEARLY * max(shared, default=0.0))
+    having = {term: sum(term in each.terms for each in call) for term in asked}
+    worth = {term: log((len(call) + 1) / (number + 0.5)) for term, number in having.items()}
+    rare = {term for term in asked if having[term] <= max(2, _RARE * len(call))}
+    shared = [
+        sum(worth[term] for term in asked & each.terms)
+        if rare & each.terms and each.tells(asked)
+        else 0.0
+        for each in told
+    ]
+    least = max(_SHARE * sum(worth.values()), _NEARLY * max(shared, default=0.0))
     best = sorted(range(len(told)), key=lambda at: (shared[at], at))[-2:]
-    return [told[at].text for at in sorted(best) if shared[at] >= least]
+    return [told[at].text for at in sorted(best) if shared[at] >= least > 0]

@@ -365,6 +365,10 @@ class Session:
         if self.reply is reply:
             self.reply = None
         self.turn(floor.ReplyFinished(reply.number))
+        if self.turns.turn is None:
+            # What was told again to the turn it answered is no longer there, or of the reply less
+            # was heard: what comes behind that is read now, not when the next turn is over.
+            self.prefill("")
 
     def reply_failed(self, error: Exception) -> str:
         self.report(error)

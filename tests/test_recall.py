@@ -11,7 +11,7 @@ from assistant.recall import recalled, sentences
 TOLD = """
 Good morning. My name is Ann. I want to tell you about my life. What do you think about that?
 I was born in Leeds in the winter of nineteen forty. My father was a baker. My sister plays the
-cello. We had a dog. His name was Biscuit. Is that a good name for a dog? I liked the sea. We went
+cello. We had a dog. He was called Biscuit. Is that a good name for a dog? I liked the sea. We went
 to the sea in the summer. It was cold. My mother did not like it. She was afraid of the boats.
 The weather is bad today. It rains. I would like to know what the weather is in Leeds.
 我叫安娜。我家的猫叫豆豆。今天天气不好。我喜欢喝茶。

@@ -331,7 +331,9 @@ def test_fifty_minutes_take_no_time_and_no_memory() -> None:
                 gc.collect()
                 sizes.append(sum(map(sys.getsizeof, gc.get_objects())))
         assert asyncio.get_running_loop().time() == pytest.approx(3000)
-        assert message_texts(client.engines.llm.prompts[-1])[-1][1] == words
+        # The very last prompt may be what sums the call up.
+        latest = list(client.engines.llm.prompts)[-2:]
+        assert words in [message_texts(prompt)[-1][1] for prompt in latest]
 
     words = "what is the time now my friend"
     call(script)
