@@ -23,7 +23,6 @@ from llm.interfaces import Message, ToolCall
 
 Json = dict[str, Any]
 
-_PICTURE_TOKENS = 1000
 INTERRUPTED = "—"
 """Follows what was heard of a reply: broken off, as a transcript writes it. A small model repeats
 what it reads of itself, so the mark must be one that cannot be heard."""
@@ -70,11 +69,12 @@ class Item:
 
     @cached_property
     def tokens(self) -> int:
-        """About how many tokens it takes, rather too many: three bytes each, and a frame."""
+        """About how many tokens it takes, rather too many: three bytes each, and a frame; not those
+        of its pictures."""
         wire = self.wire
         size = len(wire.get("arguments") or wire.get("output") or self.text)
         size = size if not self.text.isascii() else size // 3
-        return 8 + size + _PICTURE_TOKENS * len(self.pictures)
+        return 8 + size
 
     @property
     def role(self) -> str:

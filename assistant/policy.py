@@ -11,6 +11,8 @@ _PROFILES = {"low": "patient", "high": "quick"}
 """What an eagerness asks for; any other leaves it to the configuration."""
 
 _WINDOW, _WINDOW_ON_CPU = 6000, 1000
+_PICTURE = 1000
+"""Tokens of one picture, about."""
 
 
 def defaults(config: Config, model: str) -> Defaults:
@@ -31,7 +33,8 @@ def window(config: Config) -> Window:
     """What of a long call the model is given. In this process, on the CPU, 1000 tokens more delay
     the first token of each reply by a third: docs/models.md, "Long calls"."""
     usual = _WINDOW_ON_CPU if config.llm.engine == "llamacpp" else _WINDOW
-    return Window.within(config.llm.window or usual, config.llm.context)
+    picture = _PICTURE if config.llm.vision else 0
+    return Window.within(config.llm.window or usual, config.llm.context, picture)
 
 
 def turn_policy(settings: TurnSettings, detection: TurnDetection | None) -> Policy:

@@ -335,17 +335,45 @@ def test_one_item_larger_than_the_window_is_still_told() -> None:
     assert ids(conversation) == ["b"]
 
 
-def test_a_long_turn_stays_with_the_reply_to_it_unless_the_limit_forbids() -> None:
-    for limit, left in ((1000, ["b", "reply"]), (600, ["reply"])):
-        conversation = Conversation(Window(200, limit))
-        conversation.add(caller_turn("a", "Hello."))
-        conversation.add(caller_turn("b", "word " * 300))
-        said(conversation, "word " * 60, "reply")
-        if limit == 1000:
-            assert conversation.is_full
-            conversation.window = conversation.moved("")
-            assert not conversation.is_full, "nothing more can leave"
-        assert ids(conversation) == left
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [
+        (5000, ["before", "r0", "letter", "asks", "r1", "c2", "r2", "c3", "r3"]),
+        (700, ["asks", "r1", "c2", "r2", "c3", "r3"]),
+        (100, ["c2", "r2", "c3", "r3"]),
+        (60, ["c3", "r3"]),
+        (40, ["r3"]),
+    ],
+)
+def test_the_latest_turns_stay_whatever_their_size_unless_the_limit_forbids(
+    limit: int, left: list[str]
+) -> None:
+    conversation = Conversation(Window(200, limit))
+    conversation.add(caller_turn("before", "What a day."))
+    said(conversation, "Indeed it is.", "r0")
+    conversation.add(caller_turn("letter", "word " * 2000))
+    conversation.add(caller_turn("asks", "What is in this letter?"))
+    said(conversation, "word " * 60, "r1")
+    for number in (2, 3):
+        conversation.add(caller_turn(f"c{number}", "word " * 10))
+        said(conversation, "word " * 10, f"r{number}")
+    assert not conversation.is_full
+    assert ids(conversation) == left
+    if limit == 5000:
+        conversation.add(caller_turn("c4", "word " * 10))
+        assert conversation.is_full, "the letter can leave"
+        conversation.window = conversation.moved("A letter came.")
+        assert ids(conversation)[1:] == [*left[3:], "c4"]
+
+
+def test_a_picture_takes_room_in_the_window_of_a_model_that_sees() -> None:
+    picture = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
+    for room, full in ((0, False), (1000, True)):
+        conversation = Conversation(Window(500, 5000, room))
+        conversation.add(parse_item(message("user", picture)))
+        for number in range(4):
+            conversation.add(caller_turn(str(number), "Go on."))
+        assert conversation.is_full == full
 
 
 def test_the_window_survives_the_deletion_of_its_first_item() -> None:
@@ -361,15 +389,15 @@ def test_the_window_survives_the_deletion_of_its_first_item() -> None:
 
 
 def test_the_limit_moves_the_window_at_once_and_a_full_one_may_wait() -> None:
-    conversation = Conversation(Window(size=200, limit=400))
-    for number in range(14):
+    conversation = Conversation(Window(size=400, limit=800))
+    for number in range(28):
         conversation.add(caller_turn(str(number), "word " * 20))
     assert conversation.is_full
-    assert len(conversation.latest()) == 2, "over the limit it moves at once, to half of its size"
+    assert len(conversation.latest()) == 4, "over the limit it moves at once, to half of its size"
     assert not conversation.is_full
     moved = conversation.moved("They greet.")
     assert conversation.latest(moved)[0].text == "(Earlier in this call: They greet.)"
-    assert sum(item.tokens for item in conversation.latest(moved)[1:]) <= 100
+    assert sum(item.tokens for item in conversation.latest(moved)[1:]) <= 200
 
 
 # --- what left the window, and is asked for ---------------------------------------------------
