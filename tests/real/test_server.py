@@ -3,17 +3,25 @@ answers."""
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import httpx
 import openai
 from threadpoolctl import threadpool_info
 
-from assistant.config import Config, LlmConfig, TtsConfig
+from assistant.config import Config, LlmConfig, ServerConfig, TtsConfig
 from assistant.server import create_app
+from tests.loopback import serving
 
 CONFIG = Config(
     llm=LlmConfig(model="conch-moe", temperature=0.0, context=1024),
     tts=TtsConfig(engine="piper"),
 )
+TOPICS = (
+    "bicycles", "clocks", "mountains", "violins", "gardens", "night trains", "lighthouses", "bees",
+    "maps", "libraries", "harbours", "kites", "forests", "radio plays", "old coins", "pottery",
+)  # fmt: skip
 TEXT = "The morning train was late again. We walked along the river instead."
 
 
@@ -46,3 +54,39 @@ async def test_speech_is_heard_and_questions_are_answered() -> None:
         text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
         assert "Paris" in text
         await http.aclose()
+
+
+async def test_what_was_told_long_ago_is_known_when_it_is_asked_for() -> None:
+    config = Config(server=ServerConfig(port=0), llm=CONFIG.llm, tts=CONFIG.tts)
+    told = "My dog is called Biscuit, and he sleeps on the sofa."
+    async with serving(None, config) as server:
+        client = openai.AsyncOpenAI(base_url=f"http://{server.host}/v1", api_key="none")
+        extended: Any = {"ext": "conch.1"}
+        async with client.realtime.connect(model="gpt", extra_query=extended) as connection:
+
+            async def say(role: str, text: str) -> None:
+                part = {"type": "output_text" if role == "assistant" else "input_text"}
+                item: Any = {"type": "message", "role": role, "content": [{**part, "text": text}]}
+                await connection.conversation.item.create(item=item)
+
+            async def ask(text: str) -> str:
+                await say("user", text)
+                await connection.response.create(response={"output_modalities": ["text"]})
+                async for event in connection:
+                    if event.type == "response.done":
+                        return str(event.response.output[0].content[0].text)
+                return ""
+
+            await say("user", told)
+            for topic in TOPICS:
+                await say("assistant", f"That is good to hear. There is much to say about {topic}.")
+                await say("user", f"Let us talk about {topic}. My neighbour knows a lot of them.")
+            await ask("What is the capital of France?")
+            line: Any = next(iter(server.service.calls))
+            conversation = line.call.memory.conversation
+            async with asyncio.timeout(60):
+                while not conversation.window.first:  # noqa: ASYNC110  # nobody tells
+                    await asyncio.sleep(0.2)
+            assert told not in str(conversation.latest())
+            assert "Biscuit" in await ask("What is the name of my dog?")
+        await client.close()
