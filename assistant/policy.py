@@ -10,7 +10,7 @@ from assistant.wire.settings import Defaults, TurnDetection
 _PROFILES = {"low": "patient", "high": "quick"}
 """What an eagerness asks for; any other leaves it to the configuration."""
 
-_WINDOW, _WINDOW_ON_CPU = 6000, 1000
+_WINDOW, _WINDOW_ON_CPU = 6000, 1200
 _PICTURE = 1000
 """Tokens of one picture, about."""
 
