@@ -130,7 +130,7 @@ def main(  # a command line
             json_file.write_text(json.dumps(known, indent=1) + "\n")
     rows = [figures[path] for path in models]
     print(table(rows))
-    if svg:
+    if svg and all({"speed", "accuracy"} <= set(row["made"]) for row in rows):
         points = [Point(row["name"], row["decode"], _percent(row)) for row in rows]
         svg.write_text(curve(points, (points[0], points[1])), encoding="utf-8")
 
