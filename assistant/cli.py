@@ -281,8 +281,14 @@ def build_moe(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Also write a directory for transformers (needs PyTorch).")
     ] = None,
+    *,
+    whole: Annotated[
+        bool,
+        typer.Option("--whole", help="Quantise nothing: 16 bits, 32 in the directory."),
+    ] = False,
 ) -> None:
     """Make a mixture of experts of a dense model, by a recipe: about two minutes."""
+    from gguf.constants import GGMLQuantizationType as Kind
     from rich.progress import DownloadColumn
 
     from assistant.models import resolve
@@ -296,12 +302,16 @@ def build_moe(
             source,
             read_recipe,
             output,
+            kind=Kind.F16 if whole else None,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if checkpoint:
+        import torch
+
         from llm.moe.export import checkpoint_of
 
-        checkpoint_of(source, read_recipe, checkpoint)
+        dtype = torch.float32 if whole else torch.bfloat16
+        checkpoint_of(source, read_recipe, checkpoint, dtype)
 
 
 @models_app.command()

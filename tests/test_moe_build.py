@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from gguf import GGUFReader
 from gguf.constants import GGMLQuantizationType as Kind
 from gguf.quants import dequantize
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from assistant.cli import app
-from llm.gguf import load, params
 from llm.moe.build import build
 from llm.moe.export import export
 from llm.moe.quantise import quantise
 from llm.moe.recipe import LayerRecipe, Recipe, RecipeError, Shape, read, save
+from rating.likeliest import likeliest
 from tests import tiny
 
 NEURONS, HIDDEN, LAYERS = 96, 64, 2
@@ -52,19 +52,6 @@ def recipe(shape: Shape = SHAPE, neurons: int = NEURONS) -> Recipe:
     return Recipe(shape, [layer() for _ in range(LAYERS)], {5: 2.5, 17: 1.5})
 
 
-def answers(path: Path, prompts: list[list[int]], count: int) -> list[dict[int, float]]:
-    """llama.cpp's log-probabilities of the likeliest tokens after each prompt."""
-    server, made = load(path, params(path, 1, 256, 1, "key")), []
-    for prompt in prompts:
-        got: list[Any] = []
-        request = {"prompt": prompt, "n_predict": 1, "n_probs": count, "temperature": 0}
-        server.handle_completions(request | {"stream": False}, got.append)
-        answer = got[-1] if isinstance(got[-1], dict) else json.loads(got[-1])
-        [token] = answer["choices"][0]["logprobs"]["content"]
-        made.append({top["id"]: top["logprob"] for top in token["top_logprobs"]})
-    return made
-
-
 def test_llama_cpp_and_transformers_agree_on_what_a_recipe_makes(
     dense: Any, tmp_path: Path
 ) -> None:
@@ -75,7 +62,7 @@ def test_llama_cpp_and_transformers_agree_on_what_a_recipe_makes(
     model: Any = export(dense, made, tmp_path / "moe")
     rng = np.random.default_rng(1)
     prompts = [rng.integers(2, 320, size=length).tolist() for length in range(4, 24, 2)]
-    for prompt, got in zip(prompts, answers(tmp_path / "moe.gguf", prompts, 40), strict=True):
+    for prompt, got in zip(prompts, likeliest(tmp_path / "moe.gguf", prompts, 40), strict=True):
         with torch.no_grad():
             wanted = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
             unlike = dense(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
@@ -119,6 +106,9 @@ def test_what_is_no_recipe_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
     with pytest.raises(RecipeError, match="other.npz is no recipe"):
         read(tmp_path / "other.npz")
+    whole = [*command, "--whole", str(tmp_path / "recipe.npz")]
+    assert CliRunner().invoke(app, whole, prog_name="conch").exit_code == 0
+    assert {tensor.tensor_type for tensor in GGUFReader(out).tensors} <= {Kind.F16, Kind.F32}
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(RecipeError, match="text.npz is no recipe"):
         read(tmp_path / "text.npz")

@@ -62,21 +62,23 @@ def export(dense: Any, recipe: Recipe, directory: Path) -> Qwen2MoeForCausalLM:
     return model
 
 
-def checkpoint_of(packed: Path, recipe: Recipe, directory: Path) -> None:
+def checkpoint_of(
+    packed: Path, recipe: Recipe, directory: Path, dtype: torch.dtype = torch.bfloat16
+) -> None:
     """The same from a dense model's GGUF file, with its tokenizer. Raises ValueError, OSError."""
-    dense = unpacked(packed)
+    dense = unpacked(packed, dtype)
     AutoTokenizer.from_pretrained(packed.parent, gguf_file=packed.name).save_pretrained(directory)
     export(dense, recipe, directory)
 
 
-def unpacked(packed: Path) -> Any:
-    """A GGUF file's weights in bfloat16, as a model of transformers (which needs `accelerate`)."""
-    options = {"gguf_file": packed.name, "dtype": torch.bfloat16}
+def unpacked(packed: Path, dtype: torch.dtype = torch.bfloat16) -> Any:
+    """A GGUF file's weights as a model of transformers (which needs `accelerate`)."""
+    options = {"gguf_file": packed.name, "dtype": dtype}
     model: Any = AutoModelForCausalLM.from_pretrained(packed.parent, **options)
     # What says that it was packed keeps transformers from saving it.
     del model.config.quantization_config
     plain: Any = Qwen2ForCausalLM(model.config)
-    plain.to(torch.bfloat16).eval()
+    plain.to(dtype).eval()
     plain.load_state_dict(model.state_dict())
     return plain
 
