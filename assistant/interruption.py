@@ -36,6 +36,9 @@ _SOUNDS_LIKE, _LONG_ENOUGH = 0.8, 3
 misheard: an echo's "I didn't drop" for "I didn't stop"."""
 _LASTING, _LASTING_UNCLEAR = 0.6, 0.85
 """Seconds of speech, with a word in it that is clear or not, that take the floor."""
+_LATE = 0.9
+"""Seconds of speech, still going on, after which doubtful words are not enough any more: a caller
+who wants the floor has become clearer by then, and voices in the background have not."""
 _EARLY = 1.0
 """A reply younger than this, in seconds, is harder to interrupt: its caller may only be ending
 a sentence, or be answering the tone with which it began."""
@@ -137,7 +140,8 @@ def judge(candidate: Candidate) -> tuple[Verdict, str]:  # noqa: C901, PLR0911  
             return Verdict.INTERRUPT, f"asks to stop: {c.words.strip()}"
         if short and asks(c.words) and c.echoed < _OWN_WORDS:
             return Verdict.INTERRUPT, f"asks: {c.words.strip()}"
-    if c.confidence < _DOUBTFUL * (1 if len(words) > 1 else 0.7):
+    doubtful = _DOUBTFUL if c.final or c.speech < _LATE else _FAIR
+    if c.confidence < doubtful * (1 if len(words) > 1 else 0.7):
         return undecided, f"doubtful words: {c.words.strip()}"
     if is_backchannel(c.words) or (_unclear(c) and _nearly_backchannel(words, c.words)):
         if c.final and c.answers:

@@ -106,9 +106,6 @@ def test_what_is_no_recipe_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
     with pytest.raises(RecipeError, match="other.npz is no recipe"):
         read(tmp_path / "other.npz")
-    whole = [*command, "--whole", str(tmp_path / "recipe.npz")]
-    assert CliRunner().invoke(app, whole, prog_name="conch").exit_code == 0
-    assert {tensor.tensor_type for tensor in GGUFReader(out).tensors} <= {Kind.F16, Kind.F32}
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(RecipeError, match="text.npz is no recipe"):
         read(tmp_path / "text.npz")
@@ -140,6 +137,9 @@ def test_the_command_builds_and_says_in_one_line_what_is_wrong(dense: Any, tmp_p
     refused = CliRunner().invoke(app, [*command, str(tmp_path / "recipe.npz")], prog_name="conch")
     assert refused.exit_code == 1
     assert "whole Q4_K blocks" in refused.stderr
+    whole = [*command, "--whole", str(tmp_path / "recipe.npz")]
+    assert CliRunner().invoke(app, whole, prog_name="conch").exit_code == 0
+    assert {tensor.tensor_type for tensor in GGUFReader(out).tensors} <= {Kind.F16, Kind.F32}
     (tmp_path / "text.npz").write_text("hello")
     refused = CliRunner().invoke(app, [*command, str(tmp_path / "text.npz")], prog_name="conch")
     assert refused.exit_code == 1
