@@ -2,9 +2,9 @@
 
     .venv/bin/python scripts/rate_llm.py A.gguf B.gguf --json out/llm/accuracy.json --wrong
 
-The project's own engine is asked, with the assistant's instructions, at temperature 0. Answers
-are kept in out/llm, so that an interrupted run goes on where it was, and a check that is mended
-needs no new answers.
+The project's own engine is asked, at temperature 0, with the assistant's instructions when the
+mixtures were taught; with `--present`, as they are now. Answers are kept in out/llm, so that an
+interrupted run goes on where it was, and a check that is mended needs no new answers.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from assistant.config import INSTRUCTIONS
 from llm.interfaces import Message, Prompt, Sampling, TextDelta, ToolCall
 from llm.llamacpp import LlamaCppEngine
 from llm.moe.judging import QUESTIONS, Question, Questions, load, right
+from llm.moe.lessons import TAUGHT
 
 GREEDY = Sampling(temperature=0.0, max_tokens=60)
 _SLOTS = 4
@@ -44,16 +45,18 @@ Answers = dict[tuple[tuple[str, ...], bool], Answer]
 """By what was asked, and whether tools were offered."""
 
 
-def answers(path: Path, questions: Questions, threads: int = 2) -> Answers:
+def answers(
+    path: Path, questions: Questions, threads: int = 2, instructions: str = TAUGHT
+) -> Answers:
     """The model's answer to every question; only what it has not yet answered is asked."""
-    kept = _KEPT / f"{path.stem}-{_fingerprint(path, questions)}.jsonl"
+    kept = _KEPT / f"{path.stem}-{_fingerprint(path, questions, instructions)}.jsonl"
     lines = kept.read_bytes().splitlines() if kept.exists() else []
     known = {_key(a): a for a in (msgspec.json.decode(line, type=Answer) for line in lines)}
     wanted = [q for kind in questions.questions.values() for q in kind]
     missing = [q for q in wanted if (q.ask, q.call is not None) not in known]
     if missing:
         _KEPT.mkdir(parents=True, exist_ok=True)
-        for answer in asyncio.run(_ask(path, missing, questions, kept, threads)):
+        for answer in asyncio.run(_ask(path, missing, questions, kept, threads, instructions)):
             known[_key(answer)] = answer
     return known
 
@@ -74,7 +77,12 @@ def is_right(question: Question, given: Answers) -> bool:
 
 
 async def _ask(
-    path: Path, missing: list[Question], questions: Questions, kept: Path, threads: int
+    path: Path,
+    missing: list[Question],
+    questions: Questions,
+    kept: Path,
+    threads: int,
+    instructions: str,
 ) -> list[Answer]:
     engine = await asyncio.to_thread(
         LlamaCppEngine, path, slots=_SLOTS, context=2048, threads=threads
@@ -86,7 +94,7 @@ async def _ask(
         async def caller() -> None:
             model = engine.open()
             while waiting:
-                answer = await _answer(model, waiting.pop(), questions)
+                answer = await _answer(model, waiting.pop(), questions, instructions)
                 found.append(answer)
                 file.write(msgspec.json.encode(answer) + b"\n")
                 file.flush()
@@ -100,11 +108,12 @@ async def _ask(
     return found
 
 
-async def _answer(model: Any, question: Question, questions: Questions) -> Answer:
+async def _answer(
+    model: Any, question: Question, questions: Questions, instructions: str
+) -> Answer:
     offered = question.call is not None
-    instructions = Message("system", INSTRUCTIONS)
     tools = questions.toolbox() if offered else ()
-    prompt = Prompt((instructions, *question.messages()), tools)
+    prompt = Prompt((Message("system", instructions), *question.messages()), tools)
     parts = [part async for part in model.reply(prompt, GREEDY)]
     text = "".join(part.text for part in parts if isinstance(part, TextDelta))
     calls = tuple(part for part in parts if isinstance(part, ToolCall))
@@ -115,11 +124,11 @@ def _key(answer: Answer) -> tuple[tuple[str, ...], bool]:
     return answer.ask, answer.offered
 
 
-def _fingerprint(path: Path, questions: Questions) -> str:
+def _fingerprint(path: Path, questions: Questions, instructions: str) -> str:
     """Of everything on which an answer depends, beside the question."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
-    digest.update(repr((INSTRUCTIONS, GREEDY, questions.tools)).encode())
+    digest.update(repr((instructions, GREEDY, questions.tools)).encode())
     return digest.hexdigest()[:12]
 
 
@@ -130,13 +139,14 @@ def main(
     *,
     questions_file: Annotated[Path, typer.Option("--questions")] = QUESTIONS,
     wrong: Annotated[bool, typer.Option(help="print what was answered wrong")] = False,
+    present: Annotated[bool, typer.Option("--present", help="the present instructions")] = False,
 ) -> None:
     """Print the share of right answers, by kind of question."""
     questions, console = load(questions_file), Console()
     kinds = [*questions.questions, "all"]
     table, figures = Table("model", *kinds), {}
     for path in models:
-        given = answers(path, questions, threads)
+        given = answers(path, questions, threads, INSTRUCTIONS if present else TAUGHT)
         figures[path.stem] = shares = accuracy(questions, given)
         table.add_row(path.stem, *(f"{100 * r / n:.1f} %" for r, n in shares.values()))
         if wrong:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from assistant.config import INSTRUCTIONS
 from llm.moe import tasks, toolbox
 from llm.moe.guard import Guard
 from llm.moe.sums import capital, pose
@@ -26,6 +25,13 @@ _BOOK: dict[str, Any] = tomllib.loads(_HERE.with_name("lessons.toml").read_text(
 _OTHERS: list[str] = tomllib.loads(_HERE.with_name("prompts.toml").read_text(encoding="utf-8"))[
     "instructions"
 ]
+TAUGHT = (
+    "You are a friendly assistant on a voice call. Answer in one to three short spoken sentences, "
+    "in the language that the caller speaks. No markdown, no lists, no emoji; write numbers and "
+    "symbols the way they are said."
+)
+"""The assistant's instructions when the mixtures were taught and judged. The recipes, and figures
+that are to be compared, depend on them; the assistant's own have changed since."""
 _OURS, _CHINESE, _TOOLS, _RULE, _TOLD, _RECALL = 0.75, 0.2, 0.16, 0.06, 0.6, 0.12
 """Shares: of our own instructions, and of conversations in Chinese, with tools, with a rule that
 holds to the end, with something told and asked again, with a question about what was asked."""
@@ -108,7 +114,7 @@ def written(seed: int, without: Collection[str] = ()) -> Iterator[Taught]:
         for block in path.read_text(encoding="utf-8").strip().split("\n\n"):
             lines = block.splitlines()
             turns = tuple(zip(lines[::2], lines[1::2], strict=True))
-            instructions = INSTRUCTIONS if rng.random() < _OURS else rng.choice(_OTHERS)
+            instructions = TAUGHT if rng.random() < _OURS else rng.choice(_OTHERS)
             if guard.lets(turns):
                 yield Taught(instructions, turns)
 
@@ -123,7 +129,7 @@ def unsaid(conversations: Iterable[Taught]) -> Iterator[Taught]:
 
 def _conversation(rng: random.Random, guard: Guard) -> Taught:
     language = "chinese" if rng.random() < _CHINESE else "english"
-    instructions = INSTRUCTIONS if rng.random() < _OURS else rng.choice(_OTHERS)
+    instructions = TAUGHT if rng.random() < _OURS else rng.choice(_OTHERS)
     if rng.random() < _TOOLS:
         tools, strands = toolbox.calls(rng, _BOOK, language)
         strands.insert(rng.randrange(len(strands) + 1), [_turn(rng, language)])

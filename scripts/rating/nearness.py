@@ -19,8 +19,8 @@ from gguf import GGUFReader
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from assistant.config import INSTRUCTIONS
 from llm.moe.evaluate import agreement, mean_kl, perplexity
+from llm.moe.lessons import TAUGHT
 
 Turns = tuple[str, ...]
 """What was said by turns, the caller first, the model's reply last."""
@@ -94,7 +94,7 @@ class _Judge:
     @torch.inference_mode()
     def of_replies(self, talks: list[Turns]) -> list[Tensor]:
         """For each talk the logits of its last turn and of its end, [tokens, vocabulary]."""
-        start = self._tokenizer(f"<|im_start|>system\n{INSTRUCTIONS}<|im_end|>\n")["input_ids"]
+        start = self._tokenizer(f"<|im_start|>system\n{TAUGHT}<|im_end|>\n")["input_ids"]
         cache = DynamicCache(config=self._model.config)
         self._model(input_ids=torch.tensor([start]), past_key_values=cache, logits_to_keep=1)
         found = []

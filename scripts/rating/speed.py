@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from assistant.config import INSTRUCTIONS
 from assistant.metrics import clock
 from llm.interfaces import Finished, Message, Prompt, Sampling
 from llm.llamacpp import LlamaCppEngine, LlamaCppModel
+from llm.moe.lessons import TAUGHT
 
-_SYSTEM = Message("system", INSTRUCTIONS)
+_SYSTEM = Message("system", TAUGHT)
 _TALK = (
     "Hi, I'm planning a weekend by the sea and would like some ideas.",
     "That sounds lovely! Do you prefer a quiet beach or a town with things to see?",
