@@ -18,8 +18,8 @@ from llm.moe.build import build
 from llm.moe.export import export
 from llm.moe.grown import learned, sprouting
 from llm.moe.recipe import Shape, read, save
+from rating.likeliest import likeliest
 from tests import tiny
-from tests.test_moe_build import answers
 
 SHAPE = Shape(shared=96, experts=2, top_k=1)
 TOKENS = torch.randint(2, 320, (4, 30), generator=torch.Generator().manual_seed(1))
@@ -71,7 +71,7 @@ def test_llama_cpp_transformers_and_the_student_agree(dense: Any, tmp_path: Path
     build(tmp_path / "dense.gguf", recipe, tmp_path / "moe.gguf", kind=Kind.F16)
     model: Any = export(dense, recipe, tmp_path / "moe")
     prompts = [row[:length].tolist() for row in TOKENS for length in (5, 12, 20)]
-    for prompt, got in zip(prompts, answers(tmp_path / "moe.gguf", prompts, 40), strict=True):
+    for prompt, got in zip(prompts, likeliest(tmp_path / "moe.gguf", prompts, 40), strict=True):
         wanted = logits(model, torch.tensor([prompt]))[0, -1].log_softmax(-1)
         student = logits(learner, torch.tensor([prompt]))[0, -1].log_softmax(-1)
         told = torch.tensor(list(got.values()))
