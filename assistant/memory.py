@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from assistant.conversation import (
     Conversation,
+    caller_turn,
     function_call,
     parse_item,
     spoken_reply,
@@ -63,5 +64,6 @@ class Memory:
             items = self.conversation.latest(window, said)
         else:
             items = [parse_item(given) for given in settings.input]
+            items += [caller_turn("", said)] if said else []
         messages = to_messages(settings.instructions, items, sees=self._sees)
         return Prompt(messages, settings.tools, settings.tool_choice)

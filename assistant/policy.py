@@ -29,11 +29,12 @@ def defaults(config: Config, model: str) -> Defaults:
     )
 
 
-def window(config: Config) -> Window:
-    """What of a long call the model is given. In this process, on the CPU, 1000 tokens more delay
-    the first token of each reply by a third: docs/models.md, "Long calls"."""
+def window(config: Config, *, sees: bool = False) -> Window:
+    """What of a long call the model is given, which `sees` pictures or is told of them. In this
+    process, on the CPU, 1000 tokens more delay the first token of each reply by a third:
+    docs/models.md, "Long calls"."""
     usual = _WINDOW_ON_CPU if config.llm.engine == "llamacpp" else _WINDOW
-    picture = _PICTURE if config.llm.vision else 0
+    picture = _PICTURE if sees else 0
     return Window.within(config.llm.window or usual, config.llm.context, picture)
 
 

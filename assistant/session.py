@@ -83,7 +83,7 @@ class Session:
             defaults(config, model or engines.llm.name), name, CAPABILITIES
         )
         self.settings.update(session or {})
-        self.memory = Memory(window(config), sees=engines.sees)
+        self.memory = Memory(window(config, sees=engines.sees), sees=engines.sees)
         self.caller = CallerTurns(self.send, self.memory.conversation, self.settings)
         self.turns = TurnManager()
         self.reply: Reply | None = None

@@ -40,7 +40,8 @@ def main(packed: Path, checkpoint: Path) -> None:
     ]
     model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
     differences = []
-    for text, prompt, got in zip(PROMPTS, prompts, likeliest(packed, prompts, TOKENS), strict=True):
+    told_all = likeliest(packed, prompts, TOKENS, exact=True)
+    for text, prompt, got in zip(PROMPTS, prompts, told_all, strict=True):
         with torch.no_grad():
             wanted = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
         told = torch.tensor(list(got.values()))

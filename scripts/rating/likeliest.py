@@ -14,11 +14,14 @@ from llm.gguf import load, params
 _CONTEXT = 256
 
 
-def likeliest(path: Path, prompts: Sequence[list[int]], count: int) -> list[dict[int, float]]:
+def likeliest(
+    path: Path, prompts: Sequence[list[int]], count: int, *, exact: bool = False
+) -> list[dict[int, float]]:
     """Log-probabilities of the `count` likeliest tokens after each prompt (ids of less than 256
-    tokens), by their ids. Keys and values are kept in 32 bits."""
+    tokens), by their ids. `exact`: keys and values are kept in 32 bits, not in the engine's 16."""
     settings = params(path, 1, _CONTEXT, 1, "key")
-    settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    if exact:
+        settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     server, made = load(path, settings), []
     for prompt in prompts:
         got: list[Any] = []
