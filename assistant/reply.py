@@ -27,7 +27,7 @@ from assistant.voice import Mouth
 from assistant.wire.realtime import new_id
 from assistant.wire.response import ResponseStream
 from llm.interfaces import Finished, LanguageModelError, ReplyPart, TextDelta, ToolCall
-from speech.interfaces import Pcm, SpeechError
+from speech.interfaces import Pcm, Speech, SpeechError
 
 _CLAUSES_AHEAD = 3
 """Clauses written but not yet spoken; the language model waits beyond that."""
@@ -251,29 +251,30 @@ class Reply:
     # --- clauses to audio, or to text -----------------------------------------------------
 
     async def _speak(self, mouth: Mouth, playback: Playback) -> None:
-        samples = 0
         while (clause := await self._clauses.get()) is not None:
+            self._captions.append((self.ledger.samples, clause))
             try:
-                speech = await mouth.say(clause)
+                async with aclosing(mouth.say(clause)) as steps:
+                    async for text, speech in steps:
+                        self._say(playback, text, speech)
             except SpeechError as error:
                 # The text still reaches the captions; the next clause may be speakable.
                 if self._error is None:
                     self._owner.reply_failed(error)
                 self._error = error
-                self._captions.append((samples, clause))
                 continue
-            self.timing.first_audio = self.timing.first_audio or self._clock.time()
-            self._captions.append((samples, clause))
-            self.ledger.say(clause, len(speech.pcm), speech.marks)
-            samples += len(speech.pcm)
-            playback.add(speech.pcm)
-            self._get_ready()
-            self._pump()
             await self._published.wait()
             await self._wait_for_space(playback)
         self._get_ready()
         await self._published.wait()
         playback.finish()
+        self._pump()
+
+    def _say(self, playback: Playback, text: str, speech: Speech) -> None:
+        self.timing.first_audio = self.timing.first_audio or self._clock.time()
+        self.ledger.say(text, len(speech.pcm), speech.marks)
+        playback.add(speech.pcm)
+        self._get_ready()
         self._pump()
 
     def _get_ready(self) -> None:

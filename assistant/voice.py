@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,11 +24,22 @@ class Mouth:
         self._engines, self._settings = engines, settings
         self.rate = settings.output.rate
 
-    async def say(self, clause: str) -> Speech:
-        """The clause as speech at self.rate; empty where nothing in it can be said.
+    async def say(self, clause: str) -> AsyncGenerator[tuple[str, Speech]]:
+        """The clause as speech at self.rate, in steps, each with the part of the text that it
+        says; together all of the text, even where nothing in it can be said.
 
         Raises SpeechError."""
-        return await self._engines.run("tts", lambda: self._synthesize(clause))
+        synthesizer, settings = self._engines.synthesizer, self._settings
+        pieces = synthesizer.synthesize(clause, voice=settings.voice, speed=settings.speed)
+        stream = _Stream(synthesizer.sample_rate, self.rate)
+        said = 0
+        while piece := await self._engines.run("tts", partial(next, pieces, None)):
+            upto = piece.marks[-1].chars if piece.marks else len(clause)
+            # A mark's characters are those of the whole clause, its samples the piece's own.
+            marks = [Mark(mark.chars - said, mark.samples) for mark in piece.marks]
+            yield clause[said:upto], stream.push(piece.pcm, marks)
+            said = upto
+        yield clause[said:], stream.flush()
 
     def encode(self, pcm: Pcm) -> bytes:
         match self._settings.output.name:
@@ -41,24 +54,27 @@ class Mouth:
         """What encode() made, as samples again."""
         return DECODE[self._settings.output.name](data)
 
-    def _synthesize(self, clause: str) -> Speech:
-        synthesizer = self._engines.synthesizer
-        voice, speed = self._settings.voice, self._settings.speed
-        pieces = list(synthesizer.synthesize(clause, voice=voice, speed=speed))
-        if not pieces:
-            return Speech(np.empty(0, np.int16))
-        pcm = np.concatenate([piece.pcm for piece in pieces])
-        marks, samples = [], 0
-        for piece in pieces:
-            # A mark's characters are those of the whole clause, its samples the piece's own.
-            marks += [Mark(mark.chars, samples + mark.samples) for mark in piece.marks]
-            samples += len(piece.pcm)
-        return _resampled(Speech(pcm, tuple(marks)), synthesizer.sample_rate, self.rate)
 
+class _Stream:
+    """One clause's samples on their way from `rate` Hz to another."""
 
-def _resampled(speech: Speech, rate: int, to: int) -> Speech:
-    if rate == to or not len(speech.pcm):
-        return speech
-    pcm: Pcm = soxr.resample(speech.pcm, rate, to, quality="HQ")
-    marks = tuple(Mark(m.chars, m.samples * to // rate) for m in speech.marks)
-    return Speech(pcm, marks)
+    def __init__(self, rate: int, to: int) -> None:
+        self._factor = to / rate
+        self._resampler = soxr.ResampleStream(rate, to, 1, "int16", quality="HQ")
+        self._taken = self._given = 0
+
+    def push(self, pcm: Pcm, marks: Iterable[Mark]) -> Speech:
+        """The next samples, shape (n,), as far as they are ready: the last 35 ms of them are
+        not, and a mark there is moved to where these end."""
+        begin = self._taken * self._factor - self._given
+        self._taken += len(pcm)
+        ready = self._resampler.resample_chunk(pcm)
+        self._given += len(ready)
+        moved = (
+            Mark(mark.chars, min(round(begin + mark.samples * self._factor), len(ready)))
+            for mark in marks
+        )
+        return Speech(ready, tuple(moved))
+
+    def flush(self) -> Speech:
+        return Speech(self._resampler.resample_chunk(np.empty(0, np.int16), last=True))

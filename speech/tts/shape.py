@@ -58,16 +58,24 @@ def word_ends(alone: Sequence[str], spoken: Sequence[str], samples: Sequence[flo
 
 
 def shaped(
-    audio: Audio, rate: int, words: Sequence[SpokenWord], ends: Sequence[float], *, gain: float = 1
+    audio: Audio,
+    rate: int,
+    words: Sequence[SpokenWord],
+    ends: Sequence[float],
+    *,
+    gain: float = 1,
+    first: bool = True,
+    last: bool = True,
 ) -> Speech:
     """`audio`, shape (n,) at `rate` Hz, as Speech with at most 30 ms of silence in front, each of
-    which the caller would wait for, and 120 ms behind; `ends` are the words' ends in samples."""
+    which the caller would wait for, where it is the `first` of a sentence, and 120 ms behind where
+    it is its `last`; `ends` are the words' ends in samples."""
     step = rate * _STEP_MS // 1000
     loud = np.abs(audio[: len(audio) // step * step]).reshape(-1, step).max(axis=1, initial=0)
     sound = np.flatnonzero(loud > _AUDIBLE * loud.max(initial=1e-9))
-    first, last = (sound[0], sound[-1] + 1) if sound.size else (0, 0)
-    head = max(0, int(first) * step - rate * _HEAD_MS // 1000)
-    tail = min(len(audio), int(last) * step + rate * _TAIL_MS // 1000)
+    onset, offset = (int(sound[0]), int(sound[-1]) + 1) if sound.size else (0, 0)
+    head = max(0, onset * step - rate * _HEAD_MS // 1000) if first else 0
+    tail = min(len(audio), offset * step + rate * _TAIL_MS // 1000) if last else len(audio)
     pcm = to_pcm16(audio[head:tail] * gain)
     made: list[Mark] = []
     for word, end in zip(words, ends, strict=True):

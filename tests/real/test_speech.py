@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from functools import cache
@@ -69,7 +70,11 @@ def kokoro() -> KokoroSynthesizer:
 
 def spoken(synth: Synthesizer, text: str, voice: str = "") -> Audio:
     """The whole text at RATE, as a microphone would give it."""
-    pcm = np.concatenate([speech.pcm for speech in synth.synthesize(text, voice=voice)])
+    return pieced(synth, list(synth.synthesize(text, voice=voice)))
+
+
+def pieced(synth: Synthesizer, speeches: list[Speech]) -> Audio:
+    pcm = np.concatenate([speech.pcm for speech in speeches])
     resampler = Resampler(synth.sample_rate, RATE)
     return np.concatenate([resampler.push(to_float(pcm)), resampler.flush()])
 
@@ -199,17 +204,50 @@ def check_marks(text: str, speeches: list[Speech]) -> None:
 @pytest.mark.parametrize("make", [piper, kokoro])
 def test_marks_are_where_the_words_end(make: Callable[[], Synthesizer]) -> None:
     synth = make()
-    text = "We walked along the river of the town. It cost **$5.50**"
-    speeches = list(synth.synthesize(text))
-    assert len(speeches) == 2
-    check_marks(text, speeches)
-    resampler = Resampler(synth.sample_rate, RATE)
-    audio = np.concatenate([resampler.push(to_float(speeches[0].pcm)), resampler.flush()])
+    first, second = "We walked along the river of the town.", " It cost **$5.50**"
+    speeches = list(synth.synthesize(first + second))
+    check_marks(first + second, speeches)
+    speeches = [speech for speech in speeches if speech.marks[-1].chars <= len(first)]
+    assert speeches[-1].marks[-1].chars == len(first)
+    audio = pieced(synth, speeches)
     heard = whisper().transcribe(audio, language="en", word_times=True).words
-    ends = [mark.samples / synth.sample_rate for mark in speeches[0].marks]
+    ends, before = [], 0
+    for speech in speeches:
+        ends += [(before + mark.samples) / synth.sample_rate for mark in speech.marks]
+        before += len(speech.pcm)
     assert len(heard) == len(ends)
     errors = [abs(word.end - end) for word, end in zip(heard, ends, strict=True)]
     assert np.median(errors) < 0.12
+
+
+def test_piper_gives_the_first_words_before_the_rest_and_nobody_can_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice = locate("piper-joe")
+    settings = json.loads(voice.with_name(voice.name + ".json").read_text())
+    settings["inference"] |= {"noise_scale": 0, "noise_w": 0}  # it says everything alike
+    (tmp_path / voice.name).symlink_to(voice)
+    (tmp_path / f"{voice.name}.json").write_text(json.dumps(settings))
+    synth = PiperSynthesizer(tmp_path / voice.name)
+    first, *more = synth.synthesize(SENTENCES[0])
+    whole = np.concatenate([first.pcm, *(speech.pcm for speech in more)])
+    assert 0.3 * synth.sample_rate < len(first.pcm) < len(whole) / 3
+    monkeypatch.setattr("speech.tts.piper._FIRST", 60)
+    (at_once,) = synth.synthesize(SENTENCES[0])
+    # What counts as silence around it depends on the loudest of a step.
+    off = synth.sample_rate // 100
+    shared = whole[off : -2 * off].astype(int)
+    apart = [np.abs(at_once.pcm[at : at + len(shared)] - shared).max() for at in range(2 * off + 1)]
+    assert min(apart) < 10
+
+
+def test_piper_speaks_about_as_loudly_whatever_it_says() -> None:
+    def loudness(text: str) -> float:
+        return float(np.sqrt(np.mean(spoken(piper(), text) ** 2)))
+
+    levels = [loudness(text) for text in ("Yes, of course.", *SENTENCES)]
+    assert max(levels) < 2 * min(levels)
+    assert 0.05 < np.median(levels) < 0.12
 
 
 @pytest.mark.parametrize("make", [piper, kokoro])
@@ -289,8 +327,10 @@ def test_word_ends_survive_words_that_grow_together() -> None:
     assert ends[3] == 120
 
 
-def test_what_sounds_like_the_wake_word_wakes_no_kiosk() -> None:
+def test_what_sounds_like_the_wake_word_hardly_ever_wakes_a_kiosk() -> None:
     ear, synth = Ear("hey_jarvis"), piper()
-    for _ in range(3):  # no two are spoken alike
+    wakes = 0
+    for _ in range(8):  # no two are spoken alike; it is 2 to 4 of 60
         steps = [speech.pcm for speech in synth.synthesize("Hey, John is this yours?", speed=0.87)]
-        assert ear.wakes(soxr.resample(np.concatenate(steps), synth.sample_rate, LINE_RATE)) == 0
+        wakes += ear.wakes(soxr.resample(np.concatenate(steps), synth.sample_rate, LINE_RATE))
+    assert wakes <= 2
