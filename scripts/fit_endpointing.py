@@ -46,7 +46,7 @@ MIDDLE = (0.8, 1.5)
 """The pauses inside a sentence, in seconds, that must not end a turn."""
 STEEP = 1.5
 """Shortens the median silence at as many cut-ins and the same mean (docs/endpointing.md)."""
-TARGETS = {"quick": (0.12, 0.15, 1.5), "normal": (0.08, 0.2, 1.8), "patient": (0.013, 0.3, 5.0)}
+TARGETS = {"quick": (0.12, 0.15, 1.5), "normal": (0.09, 0.4, 1.8), "patient": (0.013, 0.5, 5.0)}
 """Each profile's share of such pauses cut into, least and most silence."""
 PROSODY = tuple(field.name for field in fields(Prosody))
 GROUPS = {

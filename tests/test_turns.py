@@ -48,7 +48,7 @@ def said(text: str, *, at: float = 1.0, probability: float = SURE) -> list[tuple
 def replying(policy: t.Policy = POLICY) -> TurnManager:
     """A manager whose first reply is live."""
     manager = TurnManager(policy)
-    play(manager, *said("Hello there."), (2.0, None))
+    play(manager, *said("Hello there."), (1.8, t.ReplyReady(1)), (2.0, None))
     assert manager.state is State.REPLY
     return manager
 
@@ -115,16 +115,16 @@ def test_going_on_reopens_the_turn_and_drops_the_speculation() -> None:
 
 
 def test_a_sound_as_the_turn_would_end_is_waited_for_until_it_is_speech_or_none() -> None:
-    heard = [*said("I walked to the library."), (1.25, t.SpeechSuspected()), (1.3, None)]
+    heard = [*said("I walked to the library."), (1.35, t.SpeechSuspected()), (1.4, None)]
     manager = TurnManager(POLICY)
-    play(manager, *heard, (1.31, t.ReplyReady(1)))
+    play(manager, *heard, (1.41, t.ReplyReady(1)))
     assert manager.state is State.DUE
-    assert play(manager, (1.33, t.SpeechStarted(0.1))) == [t.DropReply(1)]
+    assert play(manager, (1.43, t.SpeechStarted(0.1))) == [t.DropReply(1)]
 
     manager = TurnManager(POLICY)
-    play(manager, *heard, (1.31, t.ReplyReady(1)))
+    play(manager, *heard, (1.41, t.ReplyReady(1)))
     assert manager.state is State.DUE
-    commands = play(manager, (1.36, None))
+    commands = play(manager, (1.46, None))
     assert plain(commands) == [t.CommitTurn(1, "I walked to the library."), t.PublishReply(1)]
 
 
@@ -140,8 +140,8 @@ def test_a_caller_who_goes_on_before_the_reply_can_be_heard_reopens_the_turn() -
 def test_a_slow_reply_does_not_keep_a_turn_open_for_ever() -> None:
     manager = TurnManager(POLICY)
     text = "What time is it?"
-    play(manager, *said(text), (1.3, None))
-    committed = plain(play(manager, (1.3 + POLICY.linger, None)))
+    play(manager, *said(text), (1.5, None))
+    committed = plain(play(manager, (1.5 + POLICY.linger, None)))
     assert committed == [t.CommitTurn(1, text), t.PublishReply(1)]
 
 
