@@ -214,9 +214,9 @@ class Ear:
 
     @property
     def below(self) -> float:
-        """dB by which the latest speech lies under the caller's usual level; 0 while unknown."""
+        """dB by which the latest speech lies under the caller's usual level, or a presumed one."""
         end = self._buffer.end if self.speaking else self.speech_to
-        return self._level.margin(self._buffer.slice(min(self._onset, end), end)) or 0.0
+        return self._level.margin(self._buffer.slice(min(self._onset, end), end))
 
     def settle(self, *, caller: bool) -> None:
         """The turn under way was the caller's, or somebody else's who is farther away."""

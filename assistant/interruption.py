@@ -13,6 +13,9 @@ from difflib import SequenceMatcher, get_close_matches
 _FAINT = 10.0
 """dB under the caller's usual level from which a voice is somebody else's: the television, or a
 person across the room."""
+_WEAK = 6.0
+"""dB under it from which a voice has to be clear, too: voices in the background, of which a
+recogniser makes some words, before the caller has been heard at all."""
 _GUESSED, _HASTY, _DOUBTFUL, _FAIR, _CLEAR = 0.25, 0.3, 0.35, 0.45, 0.6
 """Confidence under which a brief question or "stop" is what a recogniser makes of a noise; under
 which "stop" is when the speech goes on; under which other words are; from which words of speech
@@ -141,6 +144,7 @@ def judge(candidate: Candidate) -> tuple[Verdict, str]:  # noqa: C901, PLR0911  
         if short and asks(c.words) and c.echoed < _OWN_WORDS:
             return Verdict.INTERRUPT, f"asks: {c.words.strip()}"
     doubtful = _DOUBTFUL if c.final or c.speech < _LATE else _FAIR
+    doubtful = _CLEAR if c.below >= _WEAK else doubtful
     if c.confidence < doubtful * (1 if len(words) > 1 else 0.7):
         return undecided, f"doubtful words: {c.words.strip()}"
     if is_backchannel(c.words) or (_unclear(c) and _nearly_backchannel(words, c.words)):

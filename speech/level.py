@@ -22,6 +22,10 @@ _STEP = 3.0
 or a television that was taken for the caller once, does little."""
 _YIELD = 0.5
 """dB a second of rejected speech."""
+_PRESUMED = -25.0
+"""dBFS of a caller who has not spoken yet: telephones and browsers bring voices to about this."""
+_UNSURE = 9.0
+"""dB that a voice is at most said to lie under a level that is only presumed."""
 _SAME = 6.0
 """dB within which a turn is the known caller's, however much was yielded."""
 _SILENT = 1e-9
@@ -68,12 +72,15 @@ class CallerLevel:
         more = min(_YIELD * len(audio) / RATE, self._usual - self._yielded - loudness)
         self._yielded += max(0.0, more)
 
-    def margin(self, audio: Audio) -> float | None:
+    def margin(self, audio: Audio) -> float:
         """By how many dB this speech, shape (n,) at RATE, lies below the caller's level, negative
-        above it; None while the caller is unknown, and for less than a frame."""
+        above it; between 0 and `_UNSURE` while the caller is unknown, and 0 for less than a
+        frame."""
         powers = _powers(audio)
-        if self.level is None or not len(powers):
-            return None
+        if not len(powers):
+            return 0.0
+        if self.level is None:
+            return min(max(_PRESUMED - self._loudness(powers), 0.0), _UNSURE)
         return self.level - self._loudness(powers)
 
     def _listen(self, audio: Audio) -> float | None:
