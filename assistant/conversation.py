@@ -9,11 +9,13 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import zip_longest
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from assistant.interruption import asks, echoed, stops, tokens
 from assistant.pictures import PictureError, content, told
 from assistant.recall import Sentence, recalled, sentences
 from assistant.window import Window
@@ -26,6 +28,11 @@ Json = dict[str, Any]
 INTERRUPTED = "—"
 """Follows what was heard of a reply: broken off, as a transcript writes it. A small model repeats
 what it reads of itself, so the mark must be one that cannot be heard."""
+
+_HARDLY = 3
+"""Words of a reply that say nothing yet."""
+_MOSTLY = 0.7
+"""Part of its words that are the caller's own, in their order, where it only says them back."""
 
 
 @dataclass
@@ -319,10 +326,18 @@ def to_messages(
     """Items in chat form, with the pictures themselves for a model that `sees`.
 
     What was said in several turns without an answer between them is one message: chat templates
-    alternate, and small models answer only the last of several."""
+    alternate, and small models answer only the last of several. No answer is a reply that the
+    caller, going on, talked over as it began, since it came because the caller was thought to be
+    done; nor one that only says back what was told: a small model that reads that of itself does
+    it for ever."""
     messages = [Message("system", instructions)] if instructions else []
-    for item in items:
+    items = list(items)
+    for item, following in zip_longest(items, items[1:]):
         message = _message(item, sees=sees)
+        if message and item.role == "assistant" and not message.tool_calls:
+            told = messages[-1].content if messages and messages[-1].role == "user" else ""
+            if _too_soon(item, following) or _says_back(message.content, told):
+                message = None
         last = messages[-1] if messages else None
         if message is None:
             continue
@@ -334,6 +349,22 @@ def to_messages(
         else:
             messages.append(message)
     return tuple(messages)
+
+
+def _too_soon(item: Item, following: Item | None) -> bool:
+    """Whether hardly any of this reply was heard when the caller went on."""
+    if item.heard is None or following is None or following.role != "user":
+        return False
+    goes_on = not (asks(following.text) or stops(following.text))
+    return goes_on and len(tokens(item.heard)) <= _HARDLY
+
+
+@lru_cache(maxsize=1024)
+def _says_back(reply: str, told: str) -> bool:
+    """Whether a reply to words that ask for nothing is hardly more than those words."""
+    if "?" in told or "？" in told or asks(told) or len(tokens(reply)) <= _HARDLY:
+        return False
+    return echoed(reply, told) >= _MOSTLY
 
 
 def _message(item: Item, *, sees: bool) -> Message | None:
