@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from assistant.interruption import asks, echoed, stops, tokens
+from assistant.interruption import asks, echoed, stops, tells, tokens
 from assistant.pictures import PictureError, content, told
 from assistant.recall import Sentence, recalled, sentences
 from assistant.window import Window
@@ -362,7 +362,7 @@ def _too_soon(item: Item, following: Item | None) -> bool:
 @lru_cache(maxsize=1024)
 def _says_back(reply: str, told: str) -> bool:
     """Whether a reply to words that ask for nothing is hardly more than those words."""
-    if "?" in told or "？" in told or asks(told) or len(tokens(reply)) <= _HARDLY:
+    if not tells(told) or len(tokens(reply)) <= _HARDLY:
         return False
     return echoed(reply, told) >= _MOSTLY
 

@@ -94,6 +94,8 @@ _THINKING = (
     "you know", "how do i put it", "what was it", "what's the word",
     "让我想想", "我想想", "嗯", "呃", "那个",
 )  # fmt: skip
+_SENTENCE_END = re.compile(r"[.!;:。！；：\n]+")
+_OPENING = re.compile(r"^\s*(?:(?:please|and|but|so|then|now|well)\b[\s,]*)*", re.IGNORECASE)
 _TOKEN = re.compile(r"[\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3]|[^\W_](?:[\w'’-]*\w)?")
 
 
@@ -211,6 +213,14 @@ def asks(text: str) -> bool:
     words = _beyond(tokens(text), _BACKCHANNEL_PHRASES)
     words = words[1:] if words[:1] == ["and"] else words
     return any(words[: len(phrase)] == phrase for phrase in _ASK_PHRASES)
+
+
+def tells(text: str) -> bool:
+    """Whether `text` only tells something: no sentence of it asks or wishes."""
+    if not tokens(text) or "?" in text or "？" in text:
+        return False
+    sentences = (_OPENING.sub("", sentence) for sentence in _SENTENCE_END.split(text))
+    return not any(asks(sentence) for sentence in sentences)
 
 
 def _nearly_backchannel(words: list[str], text: str) -> bool:

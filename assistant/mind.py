@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from assistant import floor
+from assistant.interruption import tells
 from assistant.tasks import Tasks
 from llm.interfaces import LanguageModelError, Prompt, ReplyPart, Sampling
 
@@ -56,10 +58,13 @@ class Mind:
         self, prompt: Callable[[], Prompt], sampling: Sampling
     ) -> AsyncGenerator[ReplyPart, None]:
         """The answer to what `prompt` gives when it is time for it. Raises LanguageModelError."""
-        async with self.free, aclosing(self.llm.reply(prompt(), sampling)) as parts:
-            with self._engines.answering():
-                async for part in parts:
-                    yield part
+        async with self.free:
+            asked = prompt()
+            sampling = replace(sampling, varied=_tells(asked))
+            async with aclosing(self.llm.reply(asked, sampling)) as parts:
+                with self._engines.answering():
+                    async for part in parts:
+                        yield part
 
     async def close(self) -> None:
         """Give the slot back."""
@@ -78,3 +83,11 @@ class Mind:
                         self._rated(floor.Rated(text, ends))
                 except LanguageModelError as error:
                     _log.warning("nothing was read ahead: %s", error)
+
+
+def _tells(prompt: Prompt) -> bool:
+    """Whether the caller has only told something that need not be said back exactly."""
+    last = prompt.messages[-1] if prompt.messages else None
+    if last is None or last.role != "user" or prompt.tools:
+        return False
+    return tells(last.content) and not any(character.isdigit() for character in last.content)

@@ -55,6 +55,9 @@ class Prompt:
 class Sampling:
     temperature: float = 0.6
     max_tokens: int = 512
+    varied: bool = False
+    """Do not say in many of the same words what the prompt has said. Engines that cannot leave
+    it."""
 
 
 @dataclass(frozen=True, slots=True)

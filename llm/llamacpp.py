@@ -48,6 +48,15 @@ _LIKELIEST = 40
 _MARKS = " .,!?;:…。，！？、；：—–-"
 _ENDING = re.compile(r"\s*[.?!。？！](?!\.)|\s*\n|<\||$")
 """Tokens after which a message or a sentence is over: a mark, a new line, a control token."""
+_VARIED: Json = {
+    "dry_multiplier": 0.8,
+    "dry_allowed_length": 4,
+    "dry_sequence_breakers": ["\n"],
+}
+"""Makes a token that would go on with a run of more than four of the prompt's ever less likely
+(DRY, github.com/oobabooga/text-generation-webui/pull/5677): a small model that tells a story back,
+or asks the same question once, goes on to do it for ever. Every breaker delays the first token by
+10 ms."""
 _HURRY = 12
 """Pieces of text at the beginning of a reply that someone waits for: its first clause."""
 
@@ -250,6 +259,7 @@ class LlamaCppModel:
             tool_choice=prompt.tool_choice,
             max_tokens=sampling.max_tokens,
             temperature=sampling.temperature,
+            **({**_VARIED, "dry_penalty_last_n": self._engine.context} if sampling.varied else {}),
         )
         reading = _ChatReading(names)
         stream = await self._start(lambda receive: self._engine.chat(request, receive))

@@ -166,10 +166,10 @@ class FakeModel:
     async def reply(
         self, prompt: Prompt, sampling: Sampling | None = None
     ) -> AsyncGenerator[ReplyPart, None]:
-        del sampling
         await self._use()
         try:
             self.engine.prompts.append(prompt)
+            self.engine.samplings.append(sampling or Sampling())
             await asyncio.sleep(self.engine.first_token)
             for part in self.engine.script(prompt):
                 if isinstance(part, Exception):
@@ -204,6 +204,7 @@ class FakeEngine:
     """Seconds that one prefill takes."""
     prompts: deque[Prompt] = field(default_factory=lambda: deque(maxlen=9))
     prefills: deque[Prompt] = field(default_factory=lambda: deque(maxlen=9))
+    samplings: deque[Sampling] = field(default_factory=lambda: deque(maxlen=9))
 
     def open(self) -> FakeModel:
         if not self.free:

@@ -256,6 +256,49 @@ def test_a_reply_of_which_nothing_was_heard_was_not_said() -> None:
     assert told(conversation) == [("user", "What is\na tide?")]
 
 
+@pytest.mark.parametrize(
+    ("heard", "then", "kept"),
+    [
+        ("My first", "and he followed me to school", False),
+        ("My first", "What did you say", True),
+        ("My first", "Stop.", True),
+        ("My first dog was", "and he followed me to school", True),
+        (None, "and he followed me to school", True),
+    ],
+)
+def test_a_reply_that_the_caller_talked_over_going_on_is_no_answer(
+    heard: str | None, then: str, *, kept: bool
+) -> None:
+    conversation = Conversation()
+    conversation.add(caller_turn("a", "I had a dog called Biscuit,"))
+    said(conversation, "My first dog was a terrier.", "b")
+    conversation.set_heard("b", heard)
+    conversation.add(caller_turn("c", then))
+    assert len(told(conversation)) == (3 if kept else 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "reply", "kept"),
+    [
+        ("I was born in Aberdeen in the winter.", "You were born in Aberdeen, in winter.", False),
+        ("I was born in Aberdeen in the winter.", "That must have been cold!", True),
+        ("I was born in Aberdeen in the winter.", "In Aberdeen?", True),
+        ("Was I born in Aberdeen in the winter?", "You were born in Aberdeen, in winter.", True),
+        ("Say I was born in Aberdeen.", "I was born in Aberdeen.", True),
+        ("我出生在北京的一个小胡同里。", "你出生在北京的一个小胡同里。", False),
+        ("我出生在北京的一个小胡同里。", "胡同里一定很热闹吧！", True),
+    ],
+)
+def test_a_reply_that_only_says_back_what_was_told_is_not_shown_to_the_model(
+    words: str, reply: str, *, kept: bool
+) -> None:
+    conversation = Conversation()
+    conversation.add(caller_turn("a", words))
+    said(conversation, reply, "b")
+    conversation.add(caller_turn("c", "And then?"))
+    assert len(told(conversation)) == (3 if kept else 1)
+
+
 def test_turns_without_an_answer_between_them_are_one_message() -> None:
     conversation = Conversation()
     for item_id, words in (("a", "Hello."), ("b", "Are you there?")):

@@ -17,6 +17,7 @@ from assistant.interruption import (
     judge,
     same_words,
     stops,
+    tells,
     thinks_aloud,
 )
 from speech.dip import Dips
@@ -60,6 +61,17 @@ def test_thinking_aloud_is_nothing_else() -> None:
     assert thinks_aloud("Hmm, let me see... um.")
     assert not thinks_aloud("Let me see the menu.")
     assert not thinks_aloud("")
+
+
+def test_telling_is_neither_asking_nor_wishing() -> None:
+    assert tells("I was born in Aberdeen.")
+    assert tells("No, we never had a dog. But we had a cat.")
+    assert tells("我出生在北京。")
+    assert not tells("Please repeat after me: we never had a dog.")
+    assert not tells("I had a dog. And what was his name")
+    assert not tells("You know him?")
+    assert not tells("你认识他吗？")
+    assert not tells("")
 
 
 def test_an_echo_has_the_reply_s_words_in_its_order() -> None:

@@ -189,6 +189,22 @@ def test_text_in_text_out() -> None:
     assert "response.output_audio.delta" not in client.kinds()
 
 
+def test_an_answer_to_what_is_told_is_to_use_other_words() -> None:
+    async def script(client: Client) -> None:
+        told = ("i was born in bern", "where was i born", "it was in 1931")
+        for number, words in enumerate(told, 1):
+            await client.say(words)
+            await client.until("response.done", number)
+            await client.quiet(5)
+
+    client = call(script)
+    asked = zip(client.engines.llm.prompts, client.engines.llm.samplings, strict=True)
+    varied = {prompt.messages[-1].content: sampling.varied for prompt, sampling in asked}
+    assert varied["i was born in bern"]
+    assert not varied["where was i born"]
+    assert not varied["it was in 1931"], "a number has to be read back as it is"
+
+
 def test_a_tool_call_and_its_answer() -> None:
     def script_of(prompt: object) -> list[object]:
         if len(engines.llm.prompts) == 1:

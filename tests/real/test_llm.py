@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -65,6 +66,19 @@ async def test_answers_and_remembers(engine: LlamaCppEngine) -> None:
     assert first.reason == "stop"
     _, _, second = await answer(model, ask(question, text, "And of Spain?"))
     assert second.cached_tokens >= first.input_tokens + first.output_tokens - 2
+
+
+async def test_a_varied_reply_does_not_say_back_what_was_told(engine: LlamaCppEngine) -> None:
+    model = engine.open()
+    told = "My father mended fishing nets and my mother sold bread at the market."
+    prompt = ask("We had a cat.", "We had a cat.", "It was black.", "It was black.", told)
+    plain, _, _ = await answer(model, prompt)
+    assert told in plain
+    sampling = replace(GREEDY, varied=True)
+    parts = [part async for part in model.reply(prompt, sampling)]
+    varied = "".join(part.text for part in parts if isinstance(part, TextDelta))
+    assert varied
+    assert "sold bread at the market" not in varied
 
 
 async def test_a_prefilled_turn_reads_only_its_tail(engine: LlamaCppEngine) -> None:
@@ -143,6 +157,7 @@ async def test_a_prompt_over_the_context_is_refused_and_the_slot_goes_on(
 _BESIDE_A_BUSY_CORE = r"""
 import asyncio, os, subprocess, sys, time
 from contextlib import aclosing
+from dataclasses import replace
 from assistant.models import locate
 from llm.interfaces import Message, Prompt, Sampling
 from llm.llamacpp import LlamaCppEngine
