@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from assistant.engines import Engines
 
 _log = logging.getLogger(__name__)
+
+_LONG_NUMBER = re.compile(r"\d(?:[ .,:/-]?\d){2,}")
+"""A telephone's, a date's, a time's."""
 
 
 class Mind:
@@ -86,8 +90,8 @@ class Mind:
 
 
 def _tells(prompt: Prompt) -> bool:
-    """Whether the caller has only told something that need not be said back exactly."""
+    """Whether the caller has only told something, but no long number: that is said back exactly."""
     last = prompt.messages[-1] if prompt.messages else None
     if last is None or last.role != "user" or prompt.tools:
         return False
-    return tells(last.content) and not any(character.isdigit() for character in last.content)
+    return tells(last.content) and not _LONG_NUMBER.search(last.content.rpartition("\n")[2])
