@@ -57,6 +57,8 @@ async def test_a_cut_in_a_question_and_one_in_its_answer_are_not_heard() -> None
             )
             done = await caller.wait_for("response.done", 60)
             await caller.played_out()
+            (line,) = server.service.calls
+            (said,) = line.call.memory.replies.values()
         assert net.carried == 3
         engines = server.service.engines
         assert engines is not None
@@ -66,4 +68,6 @@ async def test_a_cut_in_a_question_and_one_in_its_answer_are_not_heard() -> None
     assert transcript["transcript"] == QUESTION
     reply = done["response"]["output"][0]["content"][0]["transcript"]
     assert "Paris" in reply
-    assert jiwer.wer(plain(reply), plain(heard.text)) < 0.15
+    assert len(spoken) == said.ledger.samples, "every sample once"
+    # One word of six may be the recogniser's: it takes some of Piper's "France" for "friends".
+    assert jiwer.wer(plain(reply), plain(heard.text)) < 0.17
