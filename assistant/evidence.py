@@ -15,10 +15,12 @@ from assistant.floor import (
     SpeechStarted,
     Transcribed,
 )
-from assistant.interruption import Candidate, same_words, stops
+from assistant.interruption import Candidate, asks, same_words, stops
 from speech.prosody import Prosody
 
-_PAUSES_KEPT = 4
+_PAUSES_KEPT = _TURNS_KEPT = 4
+_TOO_SOON = 1.0
+"""Seconds of a reply under which a caller who goes on over it had not been done."""
 _A_WORD_OR_TWO, _STOPPED = 0.8, 0.7
 """Seconds of speech that only stop a reply, and of silence after it that end the turn."""
 _HOPED = 0.95
@@ -89,6 +91,13 @@ class Turn:
         """Of speech so far."""
         return self.speech + (now - self.onset if self.silent_since is None else 0.0)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it began over a reply that was just beginning, not to ask for anything or to stop
+        it: the caller had only drawn breath."""
+        words = self.text or self.words
+        return 0 < self.age < _TOO_SOON and not (asks(words) or stops(words))
+
     def pause(self, asked: str, own_pauses: tuple[float, ...]) -> Pause:
         """The turn as it stands at its latest pause; `asked` is what the assistant said last."""
         ends = self.ends(self.text or "")
@@ -131,6 +140,8 @@ class Habits:
     """The language model tells where sentences end."""
     own_pauses: deque[float] = field(default_factory=lambda: deque(maxlen=_PAUSES_KEPT))
     """Seconds for which the caller paused and then went on."""
+    went_on: deque[bool] = field(default_factory=lambda: deque(maxlen=_TURNS_KEPT))
+    """Of the latest turns: whether they went on over the answer to the one before."""
 
     @property
     def asked_a_question(self) -> bool:
@@ -140,11 +151,17 @@ class Habits:
         """The caller went on after this pause."""
         self.own_pauses.append(max(0.0, seconds))
 
+    def committed(self, turn: Turn) -> None:
+        self.went_on.append(turn.goes_on)
+
     def silence_needed(self, turn: Turn, policy: Policy) -> float:
-        """Seconds of silence that end the turn."""
+        """Seconds of silence that end the turn: after an answer that came too soon twice as many,
+        after two three times, as people hold back who have cut somebody off."""
         if not policy.profile:
             return policy.silence
-        needed = silence_needed(self._pause(turn), profile(policy.profile))
+        waiting = profile(policy.profile)
+        needed = silence_needed(self._pause(turn), waiting) * (1 + turn.goes_on + sum(self.went_on))
+        needed = min(needed, waiting.most)
         # Who only said "stop" waits for an answer; how it sounds says nothing about that.
         stopped = turn.age > 0 and stops(turn.text or "") and turn.speech < _A_WORD_OR_TWO
         return min(needed, _STOPPED) if stopped else needed

@@ -64,7 +64,7 @@ class Mind:
         """The answer to what `prompt` gives when it is time for it. Raises LanguageModelError."""
         async with self.free:
             asked = prompt()
-            sampling = replace(sampling, varied=_tells(asked))
+            sampling = replace(sampling, varied=only_tells(asked))
             async with aclosing(self.llm.reply(asked, sampling)) as parts:
                 with self._engines.answering():
                     async for part in parts:
@@ -89,7 +89,7 @@ class Mind:
                     _log.warning("nothing was read ahead: %s", error)
 
 
-def _tells(prompt: Prompt) -> bool:
+def only_tells(prompt: Prompt) -> bool:
     """Whether the caller has only told something, but no long number: that is said back exactly."""
     last = prompt.messages[-1] if prompt.messages else None
     if last is None or last.role != "user" or prompt.tools:

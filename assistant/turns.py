@@ -302,6 +302,7 @@ class TurnManager:
         commands = [*([] if keep else self.replies.drop()), *self._announce()]
         commands.append(floor.CommitTurn(turn.number, turn.text, self._habits.why_over(turn, now)))
         self.turn, self._idle_asks = None, 0
+        self._habits.committed(turn)
         self.replies.calls_are_stale()
         wanted = self.policy.create_response and not thinks_aloud(turn.text)
         if self.replies.current is not None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from assistant import floor as t
 from assistant.endpointing import Pause, profile, silence_needed
+from assistant.evidence import Habits, Turn
 from assistant.interruption import same_words
 from assistant.turns import State, TurnManager
 
@@ -161,6 +162,35 @@ def test_a_caller_who_pauses_long_is_given_longer() -> None:
         play(manager, (now + 1, t.Transcribed(manager._pauses, "I was born in Bern.")))
         due.append(manager.timer() - now)  # type: ignore[operator]  # it has a deadline
     assert due[0] < due[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "times"),
+    [("and he followed me to school", 2), ("what did you say to me", 1), ("stop it now", 1)],
+)
+def test_after_an_answer_too_soon_the_next_waits_twice_as_long(words: str, times: int) -> None:
+    manager = replying()
+    text = "I was born in Bern."
+    play(manager, (2.3, t.SpeechStarted(0.1)), (3.1, t.Heard("", words)))
+    assert manager.state is State.CALLER, "the reply was half a second old"
+    play(
+        manager,
+        (4.1, t.SpeechPaused(0.1, 1.5)),
+        (4.11, t.EndpointScored(2, SURE)),
+        (4.12, t.Transcribed(2, f"{words}. {text}")),
+    )
+    needed_then = manager.timer() - 4.0  # type: ignore[operator]  # it has a deadline
+    assert needed_then == pytest.approx(times * needed(f"{words}. {text}", speech=1.5))
+
+
+def test_an_answer_too_soon_is_forgotten_after_four_turns() -> None:
+    habits, usual = Habits(), needed("I was born in Bern.")
+    waits = []
+    for age in (0.5, 0.0, 0.0, 0.0, 0.0, 0.0):
+        turn = Turn(1, onset=0.0, age=age, text="I was born in Bern.", completeness=SURE)
+        waits.append(round(habits.silence_needed(turn, POLICY) / usual, 3))
+        habits.committed(turn)
+    assert waits == [2, 2, 2, 2, 2, 1]
 
 
 def test_a_reply_is_guessed_while_the_caller_still_speaks() -> None:
