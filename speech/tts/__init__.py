@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
     from speech.interfaces import Synthesizer
 
-_SENTENCE = "The morning train was late again, so we walked along the river instead."
+SENTENCE = "The morning train was late again, so we walked along the river instead."
+"""A sentence to try a voice on."""
 
 
 def measure(synth: Synthesizer, clock: Callable[[], float]) -> float:
@@ -19,5 +20,5 @@ def measure(synth: Synthesizer, clock: Callable[[], float]) -> float:
     for _ in synth.synthesize("Ready."):
         pass
     began = clock()
-    samples = sum(len(speech.pcm) for speech in synth.synthesize(_SENTENCE))
+    samples = sum(len(speech.pcm) for speech in synth.synthesize(SENTENCE))
     return (clock() - began) * synth.sample_rate / max(samples, 1)

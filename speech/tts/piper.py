@@ -24,6 +24,7 @@ from piper.config import PiperConfig
 from speech.audio import to_float
 from speech.interfaces import Audio, Speech, SpeechError, Voice
 from speech.runtime import onnx_session
+from speech.tts import SENTENCE
 from speech.tts.shape import shaped, word_ends
 from speech.tts.text import SpokenWord, has_chinese, joined, sentences, spoken_words
 
@@ -39,7 +40,6 @@ _AROUND = 10
 """Frames on either side that a frame's sound depends on; with 8 it is off by a thousandth."""
 _FIRST = 0.4
 """Seconds of a sentence, to the end of a word, that are made before the rest."""
-_PROBE = "The morning train was late again, so we walked along the river instead."
 _LOUDNESS = 0.08
 """Root mean square that a voice is brought to."""
 
@@ -66,7 +66,7 @@ class PiperSynthesizer:
             Voice(name[1] if len(name) > 1 else path.stem, language, "male"),
         )
         self._gain = 1.0
-        probe = np.concatenate([to_float(speech.pcm) for speech in self.synthesize(_PROBE)])
+        probe = np.concatenate([to_float(speech.pcm) for speech in self.synthesize(SENTENCE)])
         self._gain = _LOUDNESS / max(float(np.sqrt(np.mean(probe**2))), _LOUDNESS / 4)
 
     def synthesize(self, text: str, *, voice: str = "", speed: float = 1.0) -> Iterator[Speech]:
