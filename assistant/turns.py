@@ -217,7 +217,7 @@ class TurnManager:
     def _follow(self, event: floor.Heard, now: float) -> list[floor.Command]:
         """Words of a turn that goes on: read ahead, or answer already what may be all of it."""
         words = self._turn.said(event)
-        announced = [] if is_faint(event.below) else self._announce()
+        announced = self._announce() if words and not is_faint(event.below) else []
         commands = [*announced, *self._guess(now)]
         if self.replies.current or self._turn.ends(words) is not None:
             return commands
@@ -387,7 +387,7 @@ class TurnManager:
             case State.HELD | State.BESIDE if self._turn.silent_since is not None:
                 return self._enter(State.BESIDE)  # its words are on their way
             case State.HELD | State.BESIDE | State.OVERLAP if self._turn.silent_since is None:
-                return self._listen()
+                return self._enter(State.CALLER)  # announced once there are words
             case State.OVERLAP:
                 commands = self._await_end(now, asked=True)
                 self._deadline = max(self._deadline or now, now)

@@ -524,7 +524,10 @@ def test_short_words_over_a_reply_take_the_floor() -> None:
 def test_speech_that_outlasts_the_reply_becomes_a_turn() -> None:
     manager = held()
     play(manager, (3.8, t.Heard("", "")), (3.5 + POLICY.hold, None))
-    assert play(manager, (4.5, t.ReplyFinished(1))) == [t.AnnounceSpeech(2)]
+    assert play(manager, (4.5, t.ReplyFinished(1))) == [], "a client would cut off the last of it"
+    assert play(manager, (4.6, t.Heard("", ""))) == [t.Prefill("")]
+    commands = play(manager, (4.8, t.Heard("", "and now")))
+    assert commands == [t.AnnounceSpeech(2), t.Prefill("and now")]
     assert manager.state is State.CALLER
 
 
