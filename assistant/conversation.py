@@ -327,7 +327,7 @@ def to_messages(
 
     What was said in several turns without an answer between them is one message: chat templates
     alternate, and small models answer only the last of several. No answer is a reply that the
-    caller, going on, talked over as it began, since it came because the caller was thought to be
+    caller, in mid-sentence, talked over as it began: it came because the caller was thought to be
     done; nor one that only says back what was told: a small model that reads that of itself does
     it for ever."""
     messages = [Message("system", instructions)] if instructions else []
@@ -352,11 +352,14 @@ def to_messages(
 
 
 def _too_soon(item: Item, following: Item | None) -> bool:
-    """Whether hardly any of this reply was heard when the caller went on."""
+    """Whether hardly any of this reply was heard when the caller went on in mid-sentence."""
     if item.heard is None or following is None or following.role != "user":
         return False
-    goes_on = not (asks(following.text) or stops(following.text))
-    return goes_on and len(tokens(item.heard)) <= _HARDLY
+    said = following.text
+    spoken = any(part["type"] == "input_audio" for part in following.wire["content"])
+    goes_on = said[:1].islower() or tokens(said)[:1] == ["and"]
+    wants = asks(said) or stops(said)
+    return spoken and goes_on and not wants and len(tokens(item.heard)) <= _HARDLY
 
 
 @lru_cache(maxsize=1024)

@@ -260,8 +260,10 @@ def test_a_reply_of_which_nothing_was_heard_was_not_said() -> None:
     ("heard", "then", "kept"),
     [
         ("My first", "and he followed me to school", False),
-        ("My first", "What did you say", True),
-        ("My first", "Stop.", True),
+        ("My first", "And he followed me to school.", False),
+        ("My first", "Go on.", True),
+        ("My first", "what did you say", True),
+        ("My first", "stop.", True),
         ("My first dog was", "and he followed me to school", True),
         (None, "and he followed me to school", True),
     ],
@@ -275,6 +277,11 @@ def test_a_reply_that_the_caller_talked_over_going_on_is_no_answer(
     conversation.set_heard("b", heard)
     conversation.add(caller_turn("c", then))
     assert len(told(conversation)) == (3 if kept else 1)
+    if not kept:
+        conversation.delete("c")
+        written = [{"type": "input_text", "text": then}]
+        conversation.add(parse_item({"type": "message", "role": "user", "content": written}))
+        assert len(told(conversation)) == 3, "who writes had read or heard it"
 
 
 @pytest.mark.parametrize(
