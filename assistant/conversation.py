@@ -334,7 +334,7 @@ def to_messages(
     items = list(items)
     for item, following in zip_longest(items, items[1:]):
         message = _message(item, sees=sees)
-        if message and item.role == "assistant" and not message.tool_calls:
+        if message and item.role == "assistant":
             told = messages[-1].content if messages and messages[-1].role == "user" else ""
             if _too_soon(item, following) or _says_back(message.content, told):
                 message = None
