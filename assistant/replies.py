@@ -48,10 +48,6 @@ class Replies:
         return self.current is not None and self.current.phase is Phase.LIVE
 
     @property
-    def delivered(self) -> bool:
-        return self.current is not None and self.current.phase is Phase.DELIVERED
-
-    @property
     def stopgap(self) -> bool:
         """Whether what is under way may end as soon as there is something to say."""
         return self.active and self.current is not None and self.current.stopgap

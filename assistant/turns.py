@@ -17,7 +17,8 @@ unpublished until the turn is committed with the very words that it answers, and
 without a trace when the caller goes on. A turn that is over is DUE until its reply can be heard:
 that long it costs nothing to let the caller go on. One whose words are late is WAITING for them.
 Speech during a reply holds the delivery (HELD). What is still open when the hold has lasted long
-enough is watched while the reply goes on (BESIDE). Where the client forbids interruption the
+enough is watched while the reply goes on, and after it has ended (BESIDE): babble that outlasts a
+reply is no more a turn than babble that does not. Where the client forbids interruption the
 caller's turn is collected beside the reply (OVERLAP).
 """
 
@@ -142,7 +143,8 @@ class TurnManager:
             case ((State.HELD | State.BESIDE), floor.RecognitionFailed(pause)) if (
                 pause == self._pauses
             ):
-                return self._let_go("not recognised", now)
+                over = self.replies.current is None
+                return self._not_understood(now) if over else self._let_go("not recognised", now)
 
             # The reply's own life. A stale number matches nothing.
             case _, floor.ReplyReady(number) if self.replies.is_current(number):
@@ -376,18 +378,20 @@ class TurnManager:
     # --- the reply ------------------------------------------------------------------------
 
     def _stop(self, reason: str, why: str = "") -> list[floor.Command]:
-        self._habits.asked = ""
-        return self.replies.stop(reason, why)
+        stopped = self.replies.stop(reason, why)
+        if stopped:
+            self._habits.asked = ""
+        return stopped
 
     def _reply_over(self, now: float) -> list[floor.Command]:
         """There is no reply any more; a turn that was collected over it goes on without."""
         match self.state:
             case State.REPLY:
                 return self._answer_request(now)
-            case State.HELD | State.BESIDE if self._turn.silent_since is not None:
-                return self._enter(State.BESIDE)  # its words are on their way
-            case State.HELD | State.BESIDE | State.OVERLAP if self._turn.silent_since is None:
-                return self._enter(State.CALLER)  # announced once there are words
+            case State.HELD | State.BESIDE:
+                return self._enter(State.BESIDE)
+            case State.OVERLAP if self._turn.silent_since is None:
+                return self._enter(State.CALLER)
             case State.OVERLAP:
                 commands = self._await_end(now, asked=True)
                 self._deadline = max(self._deadline or now, now)
@@ -407,7 +411,7 @@ class TurnManager:
         return [floor.ResumeReply(held.number, why)] if held else []
 
     def _candidate(self, now: float) -> Candidate:
-        answers = self.replies.delivered and self._habits.asked_a_question
+        answers = not self.replies.active and self._habits.asked_a_question
         return self._turn.candidate(now, answers=answers)
 
     def _weigh(self, now: float) -> list[floor.Command]:

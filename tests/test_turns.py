@@ -521,14 +521,48 @@ def test_short_words_over_a_reply_take_the_floor() -> None:
     assert t.CommitTurn(2, "Tomorrow.") in late
 
 
-def test_speech_that_outlasts_the_reply_becomes_a_turn() -> None:
-    manager = held()
-    play(manager, (3.8, t.Heard("", "")), (3.5 + POLICY.hold, None))
+def outlasting() -> TurnManager:
+    """Speech over a reply's last words, which goes on after it."""
+    manager = replying()
+    play(manager, (4.0, t.ReplyDelivered(1, "Shall I go on?")), (4.3, t.SpeechStarted(0.1)))
     assert play(manager, (4.5, t.ReplyFinished(1))) == [], "a client would cut off the last of it"
-    assert play(manager, (4.6, t.Heard("", ""))) == [t.Prefill("")]
-    commands = play(manager, (4.8, t.Heard("", "and now")))
-    assert commands == [t.AnnounceSpeech(2), t.Prefill("and now")]
+    return manager
+
+
+def test_speech_that_outlasts_the_reply_becomes_a_turn() -> None:
+    manager = outlasting()
+    assert play(manager, (4.6, t.Heard("", ""))) == []
+    commands = play(manager, (5.2, t.Heard("", "and now")))
+    assert commands == [t.AnnounceSpeech(2)]
     assert manager.state is State.CALLER
+    text = "And now the weather, please."
+    play(manager, (6.0, t.SpeechPaused(0.1, 1.7)), (6.1, t.Transcribed(2, text)))
+    late = plain(play(manager, (6.2, t.EndpointScored(2, SURE)), (9.0, None)))
+    assert t.CommitTurn(2, text) in late
+
+
+def test_an_answer_that_begins_over_the_end_of_the_question_is_one() -> None:
+    manager = outlasting()
+    commands = play(manager, (4.7, t.SpeechPaused(0.1, 0.3)), (4.8, t.Transcribed(2, "Yes.")))
+    assert plain(commands)[1] == t.AnnounceSpeech(2)
+    late = plain(play(manager, (4.9, t.EndpointScored(2, SURE)), (9.0, None)))
+    assert t.CommitTurn(2, "Yes.") in late
+
+
+def test_noise_that_outlasts_the_reply_is_no_turn() -> None:
+    manager = outlasting()
+    babble = t.Heard("", "I'm sorry to walk,", confidence=0.2)
+    assert play(manager, (5.2, babble), (6.2, babble)) == []
+    end = (7.0, t.SpeechPaused(0.1, 2.6)), (7.1, t.Transcribed(2, "I'm sorry to walk,", 0.0))
+    commands = play(manager, *end)
+    assert commands[1:] == [t.DiscardTurn(2, "doubtful words: I'm sorry to walk,")]
+    assert manager.state is State.IDLE
+
+
+def test_speech_that_outlasts_the_reply_is_not_dropped_silently_without_a_recogniser() -> None:
+    manager = outlasting()
+    commands = play(manager, (7.0, t.SpeechPaused(0.1, 2.6)), (7.1, t.RecognitionFailed(2)))
+    assert t.Say(2, "not_understood") in commands
 
 
 def test_uninterruptible_reply_lets_the_caller_speak_beside_it() -> None:
