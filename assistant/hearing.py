@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,10 +36,11 @@ _WINDOW = 25 * RATE
 _CUT_SEARCH = 2 * RATE
 _TAIL = int(0.2 * RATE)
 """Audio after the last speech that is decoded with it: final consonants are quiet."""
-_FIRST_PARTIAL = 0.15
-"""Seconds from the onset of a turn, as it is noticed, to its first decode."""
+_FIRST_PARTIALS = (0.15, 0.17, 0.17)
+"""Seconds from the onset of a turn, as it is noticed, to its first decode, and from each to the
+next: a reply that is held for this speech is to be told what it is before the hold is over."""
 _PARTIAL_EVERY = 0.25
-"""Seconds between two decodes of the growing segment."""
+"""Seconds between two later decodes of the growing segment."""
 _DIP = 2 * FRAME
 """Silence in mid-speech at which the segment is decoded at once, where no dip of its loudness has
 shown it before: if the turn is over, its words are known when the pause is noticed."""
@@ -324,12 +326,11 @@ class Ear:
             task.exception()  # whoever awaits it is told; perhaps nobody does
 
     async def _decode_along(self, live: LiveTranscript) -> None:
-        wait = _FIRST_PARTIAL
+        waits = chain(_FIRST_PARTIALS, repeat(_PARTIAL_EVERY))
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(next(waits)):
                     await self._dip.wait()
-            wait = _PARTIAL_EVERY
             self._dip.clear()
             # A decode that starts late in a pause would only delay the one that counts.
             late = self._segmenter.silence > _DIP or self._all_decoded

@@ -157,7 +157,8 @@ def save(path: Path, made: list[Row], found: list[Probe], failures: list[str]) -
             for row in made
         ],
         "probes": [
-            {"kind": p.kind.value, "scenario": p.scenario, "cue": p.cue, **p.values} for p in found
+            {"kind": p.kind.value, "scenario": p.scenario, "cue": p.cue, **p.values, **p.texts}
+            for p in found
         ],
         "failures": failures,
     }

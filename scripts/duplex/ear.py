@@ -43,6 +43,7 @@ class Ear:
                 recognised = self._words(_played(take))
                 written = take.written(take.reply)
                 values["heard_error"] = float(heard_error(written, take.kept, recognised))
+                found[0].texts = {"kept": take.kept, "recognised": recognised, "written": written}
         elif take.kind is Kind.BACKCHANNELS and all(of.values["survived"] for of in found):
             whole = once(take.written(take.reply), self._words(_played(take)))
             for probe in found:

@@ -25,6 +25,8 @@ class Probe:
     scenario: str
     cue: str
     values: dict[str, float] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    """What they were counted from, to be read where they surprise."""
 
 
 def probes(take: Take) -> list[Probe]:
