@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -41,6 +42,8 @@ class Turn:
     """Seconds of speech up to the latest pause."""
     below: float = 0.0
     """dB by which its latest stretch lies under the caller's usual level."""
+    nearest: float = math.inf
+    """The least that any of its stretches lay below, as far as they are over."""
     silent_since: float | None = None
     """None while the caller speaks."""
     doubtful_until: float = 0.0
@@ -66,6 +69,7 @@ class Turn:
 
     def paused(self, event: SpeechPaused, now: float) -> None:
         self.silent_since, self.below = now - event.silence, event.below
+        self.nearest = min(self.nearest, event.below)
         self.speech += event.speech
         self.text = self.completeness = self.prosody = None
 

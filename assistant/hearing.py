@@ -36,11 +36,13 @@ _WINDOW = 25 * RATE
 _CUT_SEARCH = 2 * RATE
 _TAIL = int(0.2 * RATE)
 """Audio after the last speech that is decoded with it: final consonants are quiet."""
-_FIRST_PARTIALS = (0.15, 0.17, 0.17)
-"""Seconds from the onset of a turn, as it is noticed, to its first decode, and from each to the
-next: a reply that is held for this speech is to be told what it is before the hold is over."""
+_FIRST_PARTIAL = 0.15
+"""Seconds from the onset of a turn, as it is noticed, to its first decode."""
 _PARTIAL_EVERY = 0.25
-"""Seconds between two later decodes of the growing segment."""
+"""Seconds between two decodes of the growing segment."""
+_OVER_A_REPLY = (_FIRST_PARTIAL, 0.17, 0.17)
+"""The same for the first decodes of speech over a reply, which is held for it: what it is should
+be known before the hold is over."""
 _DIP = 2 * FRAME
 """Silence in mid-speech at which the segment is decoded at once, where no dip of its loudness has
 shown it before: if the turn is over, its words are known when the pause is noticed."""
@@ -230,13 +232,13 @@ class Ear:
 
     # --- words ----------------------------------------------------------------------------
 
-    def begin(self, at: int | None = None) -> None:
+    def begin(self, at: int | None = None, *, over_reply: bool = False) -> None:
         """A turn begins: `at` a sample, or at the latest onset of speech."""
         self.forget()
         self._turn_from = self.speech_from if at is None else at
         self._live = LiveTranscript(self._turn_from)
         self._turn_language = ""
-        self._partials = asyncio.create_task(self._decode_along(self._live))
+        self._partials = asyncio.create_task(self._decode_along(self._live, over_reply=over_reply))
         self._running.add(self._partials)
         self._partials.add_done_callback(self._running.discard)
 
@@ -278,10 +280,13 @@ class Ear:
             if transcript.text:
                 self.spoken_language = transcript.language
             text = live.text(transcript)
+            # An end without words says nothing about the words of the segments before it.
+            known = transcript.text or not live.before
+            confidence = transcript.confidence if known else live.confidence
             if live.must_close(end, paused=True):
                 live.close(transcript, end)
                 self._tell(live, transcript.confidence)
-            return Words(text, text, transcript.confidence)
+            return Words(text, text, confidence)
 
     @property
     def _all_decoded(self) -> bool:
@@ -325,8 +330,9 @@ class Ear:
         if not task.cancelled():
             task.exception()  # whoever awaits it is told; perhaps nobody does
 
-    async def _decode_along(self, live: LiveTranscript) -> None:
-        waits = chain(_FIRST_PARTIALS, repeat(_PARTIAL_EVERY))
+    async def _decode_along(self, live: LiveTranscript, *, over_reply: bool) -> None:
+        first = _OVER_A_REPLY if over_reply else (_FIRST_PARTIAL,)
+        waits = chain(first, repeat(_PARTIAL_EVERY))
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(next(waits)):

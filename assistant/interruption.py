@@ -16,6 +16,9 @@ person across the room."""
 _WEAK = 6.0
 """dB under it from which a voice has to be clear, too: voices in the background, of which a
 recogniser makes some words, before the caller has been heard at all."""
+_UNDERSTOOD = 0.5
+"""Confidence under which a weak voice has not been understood. That of clear words of a caller who
+is only far from the microphone lies above."""
 _GUESSED, _HASTY, _DOUBTFUL, _FAIR, _CLEAR = 0.25, 0.3, 0.35, 0.45, 0.6
 """Confidence under which a brief question or "stop" is what a recogniser makes of a noise; under
 which "stop" is when the speech goes on; under which other words are; from which words of speech
@@ -146,7 +149,7 @@ def judge(candidate: Candidate) -> tuple[Verdict, str]:  # noqa: C901, PLR0911  
         if short and asks(c.words) and c.echoed < _OWN_WORDS:
             return Verdict.INTERRUPT, f"asks: {c.words.strip()}"
     doubtful = _DOUBTFUL if c.final or c.speech < _LATE else _FAIR
-    doubtful = _CLEAR if c.below >= _WEAK else doubtful
+    doubtful = _CLEAR if is_weak(c.below) else doubtful
     if c.confidence < doubtful * (1 if len(words) > 1 else 0.7):
         return undecided, f"doubtful words: {c.words.strip()}"
     if is_backchannel(c.words) or (_unclear(c) and _nearly_backchannel(words, c.words)):
@@ -173,6 +176,17 @@ def _unclear(candidate: Candidate) -> bool:
 def _plausible(candidate: Candidate, words: int) -> bool:
     """Whether doubtful words can be what was said so far."""
     return candidate.confidence >= _FAIR and words <= _AHEAD + _PACE * candidate.speech
+
+
+def is_weak(below: float) -> bool:
+    """Whether a voice `below` dB under the caller's has to be clear."""
+    return below >= _WEAK
+
+
+def is_murmur(below: float, confidence: float) -> bool:
+    """Whether words of a voice `below` dB under the caller's are only what a recogniser makes of
+    people in the background, none of whom can be understood."""
+    return is_weak(below) and confidence < _UNDERSTOOD
 
 
 def is_faint(below: float) -> bool:

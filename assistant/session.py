@@ -198,7 +198,7 @@ class Session:
     def _carry_out(self, command: floor.Command) -> None:  # noqa: C901, PLR0912  # a table
         match command:
             case floor.BeginTurn():
-                self.ear.begin()
+                self.ear.begin(over_reply=self.reply is not None)
                 self.caller.open()
             case floor.AnnounceSpeech():
                 self.caller.started(self.ear.speech_from_ms)

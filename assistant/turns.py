@@ -28,7 +28,15 @@ import enum
 
 from assistant import floor
 from assistant.evidence import Habits, Turn, most_silence
-from assistant.interruption import Candidate, Verdict, is_faint, judge, thinks_aloud
+from assistant.interruption import (
+    Candidate,
+    Verdict,
+    is_faint,
+    is_murmur,
+    is_weak,
+    judge,
+    thinks_aloud,
+)
 from assistant.replies import Replies
 
 _SURE = 0.4
@@ -281,6 +289,8 @@ class TurnManager:
 
     def _over(self, now: float) -> list[floor.Command]:
         """The turn is over, but until its reply can be heard the caller may still go on."""
+        if is_murmur(self._turn.nearest, self._turn.confidence):
+            return self._without_words(now)
         commands = self._speculate(self._turn.text or "", likely=True)
         reply = self.replies.current
         if reply is None or reply.ready:
@@ -297,9 +307,7 @@ class TurnManager:
     def _commit(self, now: float) -> list[floor.Command]:
         turn = self._turn
         if not turn.text:
-            if turn.speech >= self.policy.lost_speech:
-                return self._not_understood(now)
-            return self._discard("no words", now)
+            return self._without_words(now)
         keep = self.replies.answers(turn.text) and not thinks_aloud(turn.text)
         commands = [*([] if keep else self.replies.drop()), *self._announce()]
         commands.append(floor.CommitTurn(turn.number, turn.text, self._habits.why_over(turn, now)))
@@ -313,6 +321,11 @@ class TurnManager:
             commands.append(self.replies.start(now))
         answered = self.replies.current is not None
         return [*commands, *(self._enter(State.REPLY) if answered else self._idle(now))]
+
+    def _without_words(self, now: float) -> list[floor.Command]:
+        if self._turn.speech >= self.policy.lost_speech:
+            return self._not_understood(now)
+        return self._discard("no words", now)
 
     def _not_understood(self, now: float) -> list[floor.Command]:
         """Speech without words: never silently, the caller is told."""
@@ -423,7 +436,8 @@ class TurnManager:
     def _overdue(self, now: float) -> list[floor.Command]:
         """The hold has lasted long enough: go on, and decide when more is known."""
         candidate = self._candidate(now)
-        if candidate.words is None and candidate.speech >= self.policy.barge_in:
+        lasting = candidate.speech >= self.policy.barge_in and not is_weak(candidate.below)
+        if candidate.words is None and lasting:
             return self._interrupt("lasting speech that is not yet recognised", now)
         if decided := self._weigh(now):
             return decided

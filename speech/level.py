@@ -8,6 +8,8 @@ Nobody is locked out for ever: every second of speech that was rejected takes `_
 level, down to what was heard. A caller who walked away, 20 dB weaker, is 12 dB under it after
 16 s of speaking, in as many tries as they like, and each turn then accepted brings it closer. A
 television that talks for as long gains the same, until the caller's next turn takes it all back.
+Who was rejected before any turn was accepted is thought to be the caller sooner: at each try the
+level that is presumed comes `_STEP` closer.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class CallerLevel:
 
     def __init__(self) -> None:
         self._usual: float | None = None
+        self._presumed = _PRESUMED
         self._yielded = 0.0
         self._floor: float | None = None
 
@@ -67,7 +70,10 @@ class CallerLevel:
     def reject(self, audio: Audio) -> None:
         """This was speech, shape (n,) at RATE, and taken for somebody else's."""
         loudness = self._listen(audio)
-        if loudness is None or self._usual is None:
+        if loudness is None:
+            return
+        if self._usual is None:
+            self._presumed = min(self._presumed, max(loudness, self._presumed - _STEP))
             return
         more = min(_YIELD * len(audio) / RATE, self._usual - self._yielded - loudness)
         self._yielded += max(0.0, more)
@@ -80,7 +86,7 @@ class CallerLevel:
         if not len(powers):
             return 0.0
         if self.level is None:
-            return min(max(_PRESUMED - self._loudness(powers), 0.0), _UNSURE)
+            return min(max(self._presumed - self._loudness(powers), 0.0), _UNSURE)
         return self.level - self._loudness(powers)
 
     def _listen(self, audio: Audio) -> float | None:

@@ -79,6 +79,8 @@ class LiveTranscript:
         """The text so far that will not change."""
         self.before = ""
         """The text of what was said before `start`: context for the recogniser."""
+        self.confidence = 1.0
+        """Of the last words in it."""
         self._open: list[_Token] = []
         """Stable words of the open segment."""
         self._carried: list[_Token] = []
@@ -122,6 +124,8 @@ class LiveTranscript:
         self._open, self._pending = [], []
         self.start = end
         added = self._add(words[covered:], begins=covered == 0)
+        if words:
+            self.confidence = transcript.confidence
         self.before = self.stable
         return added
 

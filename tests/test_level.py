@@ -44,6 +44,21 @@ def test_nobody_is_too_quiet_before_the_caller_is_known() -> None:
     assert acquainted().margin(np.zeros(100, np.float32)) == 0
 
 
+def test_a_quiet_caller_who_is_not_understood_gets_through_at_the_third_try() -> None:
+    caller, tries = CallerLevel(), 0
+    while caller.margin(said(-36)) >= 6:
+        caller.reject(said(-36))
+        tries += 1
+    assert tries == 2
+
+
+def test_noise_leaves_the_level_that_is_presumed_above_itself() -> None:
+    caller = CallerLevel()
+    for _ in range(9):
+        caller.reject(said(-30))
+    assert caller.margin(said(-40)) > 8
+
+
 def test_level_and_noise_are_what_was_heard() -> None:
     caller = acquainted()
     assert caller.level == pytest.approx(CALLER, abs=1.5)

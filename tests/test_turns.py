@@ -471,6 +471,45 @@ def test_lasting_speech_that_is_not_yet_recognised_interrupts() -> None:
     assert plain(play(held(), (3.5 + POLICY.hold, None))) == TAKEN
 
 
+def test_a_weak_voice_has_to_be_recognised_first() -> None:
+    manager = replying()
+    play(manager, (3.5, t.SpeechStarted(0.1, below=7)))
+    assert plain(play(manager, (3.5 + POLICY.hold, None))) == [t.ResumeReply(1)]
+
+
+@pytest.mark.parametrize(
+    ("below", "confidence", "taken"), [(9, 0.3, False), (9, 0.8, True), (2, 0.3, True)]
+)
+def test_a_murmur_in_the_background_is_no_turn(
+    below: float, confidence: float, *, taken: bool
+) -> None:
+    manager = TurnManager(POLICY)
+    words = t.Transcribed(1, "So it never started.", confidence)
+    commands = play(
+        manager, (1.0, t.SpeechStarted(0.1, below)), (3.0, t.SpeechPaused(0.1, 2.0, below)),
+        (3.1, words), (9.0, None), (9.1, t.ReplyReady(1)), (19.0, None),
+    )  # fmt: skip
+    assert any(isinstance(command, t.CommitTurn) for command in commands) == taken
+    assert any(isinstance(command, t.DiscardTurn) for command in commands) != taken
+
+
+def test_a_turn_that_ends_in_a_murmur_is_not_one() -> None:
+    manager = TurnManager(POLICY)
+    play(manager, (1.0, t.SpeechStarted(0.1)), (3.0, t.SpeechPaused(0.1, 2.0)))
+    play(manager, (3.2, t.SpeechStarted(0.1, 9)), (4.0, t.SpeechPaused(0.1, 0.7, 9)))
+    text = "I was born in Bern, or so."
+    assert t.CommitTurn(1, text) in plain(
+        play(manager, (4.1, t.Transcribed(3, text, 0.3)), (9.0, None), (19.0, None))
+    )
+
+
+def test_a_murmur_is_taken_where_the_client_ends_the_turn() -> None:
+    manager = TurnManager(POLICY)
+    play(manager, (1.0, t.SpeechStarted(0.1, 9)), (3.0, t.SpeechPaused(0.1, 2.0, 9)))
+    commands = play(manager, (3.1, t.Transcribed(1, "Hello.", 0.3)), (3.2, t.CommitRequested()))
+    assert t.CommitTurn(1, "Hello.") in plain(commands)
+
+
 def test_a_noise_that_lasts_does_not() -> None:
     manager = held()
     assert play(manager, (3.8, t.Heard("", ""))) == []
