@@ -290,7 +290,7 @@ class TurnManager:
     def _over(self, now: float) -> list[floor.Command]:
         """The turn is over, but until its reply can be heard the caller may still go on."""
         if is_murmur(self._turn.nearest, self._turn.confidence):
-            return self._without_words(now)
+            return self._without_words(f"a murmur: {self._turn.text}", now)
         commands = self._speculate(self._turn.text or "", likely=True)
         reply = self.replies.current
         if reply is None or reply.ready:
@@ -307,7 +307,7 @@ class TurnManager:
     def _commit(self, now: float) -> list[floor.Command]:
         turn = self._turn
         if not turn.text:
-            return self._without_words(now)
+            return self._without_words("no words", now)
         keep = self.replies.answers(turn.text) and not thinks_aloud(turn.text)
         commands = [*([] if keep else self.replies.drop()), *self._announce()]
         commands.append(floor.CommitTurn(turn.number, turn.text, self._habits.why_over(turn, now)))
@@ -322,10 +322,9 @@ class TurnManager:
         answered = self.replies.current is not None
         return [*commands, *(self._enter(State.REPLY) if answered else self._idle(now))]
 
-    def _without_words(self, now: float) -> list[floor.Command]:
-        if self._turn.speech >= self.policy.lost_speech:
-            return self._not_understood(now)
-        return self._discard("no words", now)
+    def _without_words(self, why: str, now: float) -> list[floor.Command]:
+        lasting = self._turn.speech >= self.policy.lost_speech
+        return self._not_understood(now) if lasting else self._discard(why, now)
 
     def _not_understood(self, now: float) -> list[floor.Command]:
         """Speech without words: never silently, the caller is told."""
