@@ -280,9 +280,7 @@ class Ear:
             if transcript.text:
                 self.spoken_language = transcript.language
             text = live.text(transcript)
-            # An end without words says nothing about the words of the segments before it.
-            known = transcript.text or not live.before
-            confidence = transcript.confidence if known else live.confidence
+            confidence = live.confidence(transcript)
             if live.must_close(end, paused=True):
                 live.close(transcript, end)
                 self._tell(live, transcript.confidence)

@@ -17,8 +17,8 @@ _WEAK = 6.0
 """dB under it from which a voice has to be clear, too: voices in the background, of which a
 recogniser makes some words, before the caller has been heard at all."""
 _UNDERSTOOD = 0.5
-"""Confidence under which a weak voice has not been understood. That of clear words of a caller who
-is only far from the microphone lies above."""
+"""Confidence under which a weak voice has not been understood: most babble lies below, no caller
+who is only quiet, and one in five in a room that echoes, too (docs/turn-taking.md)."""
 _GUESSED, _HASTY, _DOUBTFUL, _FAIR, _CLEAR = 0.25, 0.3, 0.35, 0.45, 0.6
 """Confidence under which a brief question or "stop" is what a recogniser makes of a noise; under
 which "stop" is when the speech goes on; under which other words are; from which words of speech

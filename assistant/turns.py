@@ -227,7 +227,7 @@ class TurnManager:
     def _follow(self, event: floor.Heard, now: float) -> list[floor.Command]:
         """Words of a turn that goes on: read ahead, or answer already what may be all of it."""
         words = self._turn.said(event)
-        announced = self._announce() if words and not is_faint(event.below) else []
+        announced = [] if is_faint(event.below) else self._announce()
         commands = [*announced, *self._guess(now)]
         if self.replies.current or self._turn.ends(words) is not None:
             return commands

@@ -79,7 +79,7 @@ class LiveTranscript:
         """The text so far that will not change."""
         self.before = ""
         """The text of what was said before `start`: context for the recogniser."""
-        self.confidence = 1.0
+        self._confidence = 1.0
         """Of the last words in it."""
         self._open: list[_Token] = []
         """Stable words of the open segment."""
@@ -125,7 +125,7 @@ class LiveTranscript:
         self.start = end
         added = self._add(words[covered:], begins=covered == 0)
         if words:
-            self.confidence = transcript.confidence
+            self._confidence = transcript.confidence
         self.before = self.stable
         return added
 
@@ -134,6 +134,10 @@ class LiveTranscript:
         words = self._words(final)
         covered = self._align(words)[1]
         return self.stable + _joined(self.stable, words[covered:], begins=covered == 0)
+
+    def confidence(self, final: Transcript) -> float:
+        """Of text(final): an end without words says nothing about the segments before it."""
+        return final.confidence if final.text or not self.before else self._confidence
 
     def _add(self, words: list[_Token], *, begins: bool) -> str:
         added = _joined(self.stable, words, begins=begins)

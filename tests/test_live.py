@@ -134,6 +134,16 @@ def test_a_recogniser_without_errors_is_passed_through(words: list[str], cuts: l
     assert live.text(says(" ".join(words))) == truth
 
 
+def test_an_end_without_words_takes_nothing_from_the_confidence_in_those_before_it() -> None:
+    live, nothing = LiveTranscript(0), Transcript("", confidence=0.0)
+    assert live.confidence(nothing) == 0, "there is nothing before it"
+    live.close(Transcript("I was born in Bern.", confidence=0.8), 12 * RATE)
+    assert live.confidence(nothing) == 0.8
+    live.close(nothing, 24 * RATE)
+    assert live.confidence(nothing) == 0.8
+    assert live.confidence(Transcript("Or so.", confidence=0.3)) == 0.3
+
+
 def test_the_cut_falls_in_the_gap_between_words() -> None:
     audio = np.random.default_rng(0).normal(0, 0.1, 25 * RATE).astype(np.float32)
     audio[5 * RATE : 6 * RATE] = 0
